@@ -1,0 +1,47 @@
+# Quickstudy as an image: the virtual environment and the application, no compiler.
+#
+#   docker build -t quickstudy .
+#   docker run --rm --init --gpus all --ipc=host \
+#       -v "$PWD/runs:/app/runs" -v "$PWD/data:/data" --user "$(id -u):$(id -g)" \
+#       quickstudy fit --config configs/NAME.yaml
+#
+# What follows the image's name goes to `python train.py`; nothing means `fit`. Without a GPU leave out `--gpus all`.
+# Runs are written to /app/runs, data sets and their caches to /data. `--user` makes the files yours, `--ipc=host` gives
+# several GPUs the shared memory they talk through, `--init` lets a `docker stop` reach the training.
+# `-e WANDB_API_KEY` passes a W&B login; without one W&B records offline, inside the run's folder.
+
+FROM python:3.11-slim-bookworm AS builder
+# learn2learn is built from source; no other package needs gcc or the headers.
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends gcc libc6-dev python3-dev \
+    && rm -rf /var/lib/apt/lists/*
+COPY requirements.txt /tmp/requirements.txt
+RUN python -m venv /opt/venv \
+    && /opt/venv/bin/pip install --no-cache-dir --upgrade pip \
+    && /opt/venv/bin/pip install --no-cache-dir -r /tmp/requirements.txt
+
+FROM python:3.11-slim-bookworm
+LABEL org.opencontainers.image.title="quickstudy" org.opencontainers.image.licenses="MIT"
+COPY --from=builder /opt/venv /opt/venv
+# USER_ID 1000 is the default user; the writable folders are open to any other id given with `--user`.
+RUN useradd --uid 1000 --home-dir /home/quickstudy --create-home quickstudy \
+    && mkdir -p /app/runs /data \
+    && chmod 1777 /app/runs /data /home/quickstudy \
+    && ln -s /data /app/data
+WORKDIR /app
+COPY . .
+# USER gives an id without a passwd entry a name: torch asks for one when it picks its compile cache.
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    HOME=/home/quickstudy \
+    USER=quickstudy \
+    MPLCONFIGDIR=/home/quickstudy/.config/matplotlib \
+    WANDB_CACHE_DIR=/home/quickstudy/.cache/wandb \
+    WANDB_CONFIG_DIR=/home/quickstudy/.config/wandb \
+    QUICKSTUDY_DATA=/data \
+    NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility
+USER quickstudy
+VOLUME ["/app/runs", "/data"]
+ENTRYPOINT ["python", "train.py"]
+CMD ["fit"]

@@ -1,0 +1,63 @@
+# Quickstudy's commands; `make help` lists them. A fresh machine needs make, gcc and Python 3.11 or 3.12 with its headers.
+VENV ?= .venv
+IMAGE ?= quickstudy
+# The first interpreter that fits (numpy 1.26 has no wheels for 3.13); another one: make train PYTHON=/path/to/python3.12
+PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
+# Extra arguments for the command behind a target: make train ARGS="--trainer.max_steps 100"
+ARGS ?=
+
+RUN := $(VENV)/bin/python
+TRAIN_READY := $(VENV)/.train-ready
+DEV_READY := $(VENV)/.dev-ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test test-all lint format image clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(TRAIN_READY) ## create the virtual environment and install the application's requirements
+
+train: $(TRAIN_READY) ## train with the default configuration; ARGS="..." adds arguments
+	$(RUN) train.py fit $(ARGS)
+
+test: $(DEV_READY) ## run the quick tests
+	$(RUN) -m pytest -m "not slow" $(ARGS)
+
+test-all: $(DEV_READY) ## run every test
+	$(RUN) -m pytest $(ARGS)
+
+lint: $(DEV_READY) ## check style, format and types
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+format: $(DEV_READY) ## rewrite the sources in the house format
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+image: ## build the Docker image; IMAGE=name names it
+	docker build -t $(IMAGE) .
+
+clean: ## remove the virtual environment and the tools' caches; runs/ and data/ stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+
+$(RUN):
+	@$(if $(PYTHON),:,echo "No Python 3.11 or 3.12 found: install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1)
+	@$(PYTHON) -c "import os, sys, sysconfig; \
+	sys.version_info[:2] in ((3, 11), (3, 12)) or sys.exit('Python 3.11 or 3.12 is needed; $(PYTHON) is ' + sys.version.split()[0]); \
+	header = sysconfig.get_path('include') + '/Python.h'; \
+	os.path.exists(header) or sys.exit(header + ' is missing: install the Python headers (Debian: python3-dev)')"
+	@command -v gcc >/dev/null || { echo "gcc is missing, and learn2learn is built with it: install it (Debian: gcc libc6-dev)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# pip is upgraded first: the one in Python 3.11 refuses the learn2learn line.
+$(TRAIN_READY): requirements.txt | $(RUN)
+	$(RUN) -m pip install --upgrade pip
+	$(RUN) -m pip install -r requirements.txt
+	@touch $@
+
+$(DEV_READY): requirements-dev.txt $(TRAIN_READY)
+	$(RUN) -m pip install -r requirements-dev.txt
+	@touch $@
