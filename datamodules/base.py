@@ -1,0 +1,247 @@
+"""The base of every data set: from an image bank and its class splits to streams of episodes on the device."""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from datamodules.episode import CLASSIFICATION, Episode, Objective
+from datamodules.image_bank import ImageBank
+from datamodules.pools import checked_pool
+from datamodules.sampling import ClassPool, EpisodeShape, draw_tasks
+from datamodules.task_stream import TaskStream
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Validation and test tasks: the same ones for every method and every training seed.
+
+    Args:
+        n_way: Classes in a task; None: as in training.
+        k_shot: Support examples of each class; None: as in training.
+        n_query: Query examples of each class; None: as in training.
+        n_val_tasks: Tasks of a validation.
+        n_test_tasks: Tasks of a test.
+        batch_size: Tasks evaluated at once on a device.
+        seed: Seed of the validation and test tasks.
+    """
+
+    n_way: int | None = None
+    k_shot: int | None = None
+    n_query: int | None = None
+    n_val_tasks: int = 200
+    n_test_tasks: int = 1000
+    batch_size: int = 32
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Loading:
+    """Where the images are kept and how batches are made.
+
+    Args:
+        images_on: "device": a batch is an index lookup on the training device; "cpu": the loader gathers it;
+            "auto": "device" where the images take less than half of the device's free memory.
+        num_workers: Loader workers; useful where the loader gathers.
+    """
+
+    images_on: Literal["auto", "device", "cpu"] = "auto"
+    num_workers: int = 0
+
+
+# Checkpoints hold a model's and a data module's arguments and are loaded with weights_only=True.
+torch.serialization.add_safe_globals([Evaluation, Loading])
+
+
+class EpisodeDataModule(pl.LightningDataModule):
+    """Emits episodes from a bank of images; a data set says which images there are and how the classes are split.
+
+    Args:
+        n_way: Classes in a training task.
+        k_shot: Support examples of each class in a training task.
+        n_query: Query examples of each class in a training task.
+        meta_batch_size: Tasks of one training batch over all devices; their number must divide it.
+        evaluation: Validation and test tasks.
+        loading: Where the images are kept.
+        seed: Seed of the training tasks.
+    """
+
+    objective: Objective = CLASSIFICATION
+    image_shape: tuple[int, int, int] = (1, 28, 28)  # (C, H, W)
+
+    def __init__(
+        self,
+        n_way: int = 5,
+        k_shot: int = 1,
+        n_query: int = 1,
+        meta_batch_size: int = 32,
+        evaluation: Evaluation = Evaluation(),
+        loading: Loading = Loading(),
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        train = EpisodeShape(n_way, k_shot, n_query)
+        held_out = EpisodeShape(
+            n_way if evaluation.n_way is None else evaluation.n_way,
+            k_shot if evaluation.k_shot is None else evaluation.k_shot,
+            n_query if evaluation.n_query is None else evaluation.n_query,
+        )
+        counts = {"meta_batch_size": meta_batch_size}
+        counts |= {f"evaluation.{n}": getattr(evaluation, n) for n in ("n_val_tasks", "n_test_tasks", "batch_size")}
+        for name, value in counts.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}.")
+        self.shapes = {"train": train, "val": held_out, "test": held_out}
+        self.meta_batch_size, self.evaluation, self.loading, self.seed = meta_batch_size, evaluation, loading, seed
+        self.bank: ImageBank | None = None
+        self.pools: dict[str, ClassPool] = {}
+        self._images_follow_device = True
+        self._device_images: Tensor | None = None
+
+    # ---- what a data set implements
+
+    def build_bank(self) -> ImageBank:
+        """The images of all splits, from the cache where they are there already."""
+        raise NotImplementedError
+
+    def split_classes(self, bank: ImageBank) -> dict[str, list[int]]:
+        """The bank's classes that belong to "train", "val" and "test"; disjoint."""
+        raise NotImplementedError
+
+    def split_groups(self, bank: ImageBank) -> dict[str, list[list[int]]] | None:
+        """For each split, groups of classes such that a task's classes all come from one; None where there are none."""
+        return None
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Scales images from uint8 (..., C, H, W) in [0, 255] to float32 in [0, 1]."""
+        return images.to(torch.float32).div_(255)
+
+    def input_spec(self) -> dict[str, Any]:
+        """What a user's image must be turned into; the checkpoint carries it."""
+        return {"image_shape": list(self.image_shape), "scaling": "uint8 / 255"}
+
+    # ---- Lightning's hooks
+
+    def prepare_data(self) -> None:
+        """Fills the cache, once on each machine."""
+        self.build_bank()
+
+    def setup(self, stage: str) -> None:
+        """Loads the bank and checks that every split can make its tasks.
+
+        Raises:
+            ValueError: If a split has too few classes or a class too few images, or the batch does not divide over the ranks.
+        """
+        world_size = self._world_size
+        if self.meta_batch_size % world_size:
+            raise ValueError(
+                f"meta_batch_size = {self.meta_batch_size} does not divide over {world_size} processes: "
+                f"make it a multiple of {world_size}."
+            )
+        if self.bank is not None:
+            return
+        bank = self.build_bank()
+        groups = self.split_groups(bank) or {split: [classes] for split, classes in self.split_classes(bank).items()}
+        self.pools = {split: checked_pool(bank, groups[split], self.shapes[split], split) for split in SPLITS}
+        self.bank = bank
+        self._images_follow_device = self._fits_device(bank.images)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """An endless stream, from the first batch that this run has not trained on yet."""
+        first_batch = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready if self.trainer else 0
+        return self._loader("train", self.meta_batch_size, n_tasks=None, first_batch=first_batch)
+
+    def val_dataloader(self) -> DataLoader[Any]:
+        """The validation tasks."""
+        return self._loader("val", self.evaluation.batch_size * self._world_size, self.evaluation.n_val_tasks)
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """The test tasks."""
+        return self._loader("test", self.evaluation.batch_size * self._world_size, self.evaluation.n_test_tasks)
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """The test tasks."""
+        return self.test_dataloader()
+
+    def on_after_batch_transfer(self, batch: Tensor | Episode, dataloader_idx: int) -> Episode:
+        """Makes the Episode: from task numbers where the images are on the device, else from the images gathered."""
+        if isinstance(batch, Tensor):
+            batch = self._gather(self._split(), batch)
+        return batch._replace(support_x=self.normalise(batch.support_x), query_x=self.normalise(batch.query_x))
+
+    # ---- episodes
+
+    def episode(self, split: str, task_id: Tensor) -> Episode:
+        """The tasks of these numbers, for looking at, replaying or testing.
+
+        Args:
+            split: "train", "val" or "test".
+            task_id: (T,) int64.
+
+        Returns:
+            The Episode, on the device of `task_id`.
+        """
+        episode = self._gather(split, task_id)
+        return episode._replace(support_x=self.normalise(episode.support_x), query_x=self.normalise(episode.query_x))
+
+    def protocol(self) -> dict[str, Any]:
+        """The task that is evaluated, as a result must state it."""
+        train, held_out = asdict(self.shapes["train"]), asdict(self.shapes["test"])
+        differs = {f"train_{name}": value for name, value in train.items() if value != held_out[name]}
+        return {"data": type(self).__name__, **held_out, **differs}
+
+    def _gather(self, split: str, task_id: Tensor) -> Episode:
+        """Draws tasks and looks their images up: task numbers (T,) to an Episode of uint8 images."""
+        assert self.bank is not None, "setup() comes first"
+        images, device, shape = self._images(task_id.device), task_id.device, self.shapes[split]
+        if self.pools[split].class_id.device != device:
+            self.pools[split] = self.pools[split].to(device)
+        seed = self.seed if split == "train" else self.evaluation.seed
+        drawn = draw_tasks(seed, SPLITS.index(split), task_id, self.pools[split], shape)
+        label = torch.arange(shape.n_way, device=device).expand(len(task_id), -1)  # (T, n_way)
+        return Episode(
+            support_x=images[drawn.support.flatten(1)],  # (T, n_way * k_shot, C, H, W)
+            support_y=label.repeat_interleave(shape.k_shot, dim=1),
+            query_x=images[drawn.query.flatten(1)],  # (T, n_way * n_query, C, H, W)
+            query_y=label.repeat_interleave(shape.n_query, dim=1),
+            task_id=task_id,
+            class_id=drawn.class_id,
+        )
+
+    def _images(self, device: torch.device) -> Tensor:
+        """The bank's images on a device; the copy there is made once."""
+        assert self.bank is not None
+        if self._device_images is None or self._device_images.device != device:
+            self._device_images = self.bank.images.to(device)
+        return self._device_images
+
+    def _fits_device(self, images: Tensor) -> bool:
+        if self.loading.images_on != "auto":
+            return self.loading.images_on == "device"
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        if device.type != "cuda":
+            return True
+        free, _ = torch.cuda.mem_get_info(device)
+        return images.numel() < free // 2
+
+    def _split(self) -> str:
+        assert self.trainer is not None
+        if self.trainer.training:
+            return "train"
+        return "val" if self.trainer.validating or self.trainer.sanity_checking else "test"
+
+    @property
+    def _world_size(self) -> int:
+        return self.trainer.world_size if self.trainer else 1
+
+    def _loader(self, split: str, batch_size: int, n_tasks: int | None, first_batch: int = 0) -> DataLoader[Any]:
+        rank = self.trainer.global_rank if self.trainer else 0
+        gather = None if self._images_follow_device else lambda task_id: self._gather(split, task_id)
+        stream = TaskStream(batch_size, first_batch, n_tasks, rank, self._world_size, gather)
+        pin = self.loading.images_on != "device" and torch.cuda.is_available()
+        return DataLoader(stream, batch_size=None, num_workers=self.loading.num_workers, pin_memory=pin)

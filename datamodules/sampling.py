@@ -1,0 +1,120 @@
+"""Which images task number i is made of: a pure, vectorised function of (seed, split, i)."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from datamodules.counter import random_bits, random_integers
+
+
+@dataclass(frozen=True)
+class EpisodeShape:
+    """The size of a task: n_way classes, k_shot support and n_query query examples of each."""
+
+    n_way: int
+    k_shot: int
+    n_query: int
+
+    def __post_init__(self) -> None:
+        for name in ("n_way", "k_shot", "n_query"):
+            value = getattr(self, name)
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}.")
+
+    @property
+    def draws(self) -> int:
+        """How many random numbers a task takes: its group, its classes, and for each class a half and its examples."""
+        return 1 + self.n_way * (2 + self.k_shot + self.n_query)
+
+
+@dataclass(frozen=True)
+class ClassPool:
+    """The classes that a split draws its tasks from, and where their images stand in the bank.
+
+    Where `group_start` and `group_size` tell groups apart (Omniglot's alphabets), all classes of a task come from one group, each
+    group equally often; otherwise there is one group. Where `first_half` is given, support and query come from different halves.
+    """
+
+    class_id: Tensor  # (C,) int64: the bank's classes, those of one group side by side
+    class_start: Tensor  # (C,) int64: first image of each class in the bank
+    class_size: Tensor  # (C,) int64: images of each class
+    group_start: Tensor  # (G,) int64: position in class_id
+    group_size: Tensor  # (G,) int64
+    first_half: Tensor | None = None  # (C,) int64: images of each class in its first half
+
+    def to(self, device: torch.device) -> "ClassPool":
+        """The same pool on a device."""
+        fields = {name: value if value is None else value.to(device) for name, value in vars(self).items()}
+        return ClassPool(**fields)
+
+
+class Drawn(NamedTuple):
+    """Image indices of T tasks."""
+
+    class_id: Tensor  # (T, n_way)
+    support: Tensor  # (T, n_way, k_shot), indices into the bank's images
+    query: Tensor  # (T, n_way, n_query)
+
+
+def draw_tasks(seed: int, split: int, task_id: Tensor, pool: ClassPool, shape: EpisodeShape) -> Drawn:
+    """Draws T tasks: n_way distinct classes, then k_shot + n_query distinct images of each.
+
+    Args:
+        seed: The stream's seed.
+        split: A number for the split, so that train and test tasks of one number are unrelated.
+        task_id: (T,) int64 task numbers, all >= 0.
+        pool: The split's classes; every group has n_way classes or more and every class (half) images enough.
+        shape: The size of a task.
+
+    Returns:
+        The drawn classes and images. A task does not depend on which others are drawn with it.
+    """
+    n_way, n_support = shape.n_way, shape.k_shot
+    bits = random_bits(seed, split, task_id, shape.draws)  # (T, draws)
+    group = random_integers(bits[:, 0], len(pool.group_start))  # (T,)
+    class_bits, half_bits, image_bits = bits[:, 1:].split([n_way, n_way, n_way * (n_support + shape.n_query)], dim=1)
+    within = distinct_integers(class_bits, pool.group_size[group])  # (T, n_way)
+    position = pool.group_start[group].unsqueeze(1) + within  # (T, n_way)
+    start, size = pool.class_start[position], pool.class_size[position]  # (T, n_way) each
+    image_bits = image_bits.unflatten(1, (n_way, -1))  # (T, n_way, k_shot + n_query)
+    if pool.first_half is None:
+        image = start.unsqueeze(-1) + distinct_integers(image_bits, size)  # (T, n_way, k_shot + n_query)
+        support, query = image[..., :n_support], image[..., n_support:]
+    else:
+        first = pool.first_half[position]  # (T, n_way)
+        swap = half_bits >= 1 << 31  # (T, n_way)
+        support_start, support_size = torch.where(swap, start + first, start), torch.where(swap, size - first, first)
+        query_start, query_size = torch.where(swap, start, start + first), torch.where(swap, first, size - first)
+        support = support_start.unsqueeze(-1) + distinct_integers(image_bits[..., :n_support], support_size)
+        query = query_start.unsqueeze(-1) + distinct_integers(image_bits[..., n_support:], query_size)
+    return Drawn(pool.class_id[position], support, query)
+
+
+def distinct_integers(bits: Tensor, below: Tensor) -> Tensor:
+    """Draws k distinct integers in [0, below) for each row, every ordered choice equally likely.
+
+    The j-th draw is a rank among the below - j integers not yet chosen; the chosen ones, kept sorted, turn the rank into the
+    integer. So the cost grows with k and not with `below`.
+
+    Args:
+        bits: (..., k) int64 in [0, 2**32).
+        below: (...), int64, at least k.
+
+    Returns:
+        (..., k) int64, distinct along the last axis.
+    """
+    n_draws = bits.shape[-1]
+    remaining = below.unsqueeze(-1) - torch.arange(n_draws, device=bits.device)  # (..., k)
+    ranks = random_integers(bits, remaining)  # (..., k)
+    drawn = ranks[..., :1]
+    chosen = drawn  # (..., j), sorted
+    for j in range(1, n_draws):
+        rank = ranks[..., j : j + 1]  # (..., 1)
+        # chosen[i] - i integers below chosen[i] are free: rank skips every chosen[i] for which that is <= rank.
+        skipped = (chosen - torch.arange(j, device=bits.device) <= rank).sum(-1, keepdim=True)  # (..., 1)
+        value = rank + skipped
+        drawn = torch.cat([drawn, value], dim=-1)
+        chosen = torch.cat([chosen, value], dim=-1).sort(dim=-1).values
+    return drawn

@@ -1,0 +1,53 @@
+"""The task numbers that loaders emit; the data module turns them into episodes."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
+
+
+class TaskStream(IterableDataset):
+    """Batches of task numbers for one rank.
+
+    Batch b of all ranks together is [b * batch_size, (b + 1) * batch_size); each rank takes its own contiguous share of it. So
+    the global batch is the same for any number of ranks, and no task is seen twice.
+
+    Args:
+        batch_size: Tasks of a batch over all ranks.
+        first_batch: Where to begin, e.g. after a resume.
+        n_tasks: Where to end; None is an endless stream. The last batch may be shorter, and a rank's share of it empty.
+        rank: This process's rank.
+        world_size: Number of processes; divides `batch_size`.
+        materialise: Where given, turns task numbers (T,) into what is emitted in their place, in the loader's workers.
+    """
+
+    def __init__(
+        self,
+        batch_size: int,
+        first_batch: int = 0,
+        n_tasks: int | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        materialise: Callable[[Tensor], Any] | None = None,
+    ) -> None:
+        self.batch_size, self.first_batch, self.n_tasks = batch_size, first_batch, n_tasks
+        self.rank, self.world_size, self.materialise = rank, world_size, materialise
+
+    def __iter__(self) -> Iterator[Any]:
+        worker = get_worker_info()
+        # A DataLoader asks its workers in turn, so worker w's batches w, w + W, ... come out in order.
+        batch, stride = (self.first_batch, 1) if worker is None else (self.first_batch + worker.id, worker.num_workers)
+        share = self.batch_size // self.world_size
+        while True:
+            start = batch * self.batch_size + self.rank * share
+            stop = start + share
+            if self.n_tasks is not None:
+                if batch * self.batch_size >= self.n_tasks:
+                    return
+                stop = min(stop, self.n_tasks)
+            if start < stop:
+                task_id = torch.arange(start, stop)
+                yield task_id if self.materialise is None else self.materialise(task_id)
+            batch += stride

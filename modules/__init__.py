@@ -1,0 +1,10 @@
+"""The learners. A new method is one file here, one line below and one file in configs/."""
+
+from modules.backbones import Backbone, Conv4
+from modules.base import Learner
+from modules.maml import MAML
+from modules.outer_loop import OuterLoop
+from modules.protonet import ProtoNet
+from modules.reptile import Reptile
+
+__all__ = ["MAML", "Backbone", "Conv4", "Learner", "OuterLoop", "ProtoNet", "Reptile"]

@@ -1,0 +1,91 @@
+"""Scores of a learner on held-out tasks."""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from datamodules.episode import Episode
+from modules.classifier import predict_inductive
+from modules.task_mean import TaskMean
+
+if TYPE_CHECKING:
+    from modules.base import Learner
+
+CURVE_STEPS = (0, 1, 2, 3, 5, 10, 20, 50)  # the inner steps after which the adaptation curve is read
+
+
+class TaskScores:
+    """Means over the tasks of a validation or test.
+
+    Args:
+        names: The scores; the same on every rank, also on one that sees no task.
+        device: Where the sums are kept.
+    """
+
+    def __init__(self, names: list[str], device: torch.device) -> None:
+        self.means = {name: TaskMean().to(device) for name in names}
+
+    def update(self, scores: dict[str, Tensor]) -> None:
+        """Adds tasks: name -> (T,)."""
+        for name, values in scores.items():
+            self.means[name].update(values)
+
+    def compute(self, prefix: str, with_interval: tuple[str, ...]) -> dict[str, Tensor]:
+        """The means over all ranks' tasks as PREFIX/NAME; for some names the interval too, with `ci95` in the score's place."""
+        logged = {}
+        for name, mean in self.means.items():
+            logged[f"{prefix}/{name}"], half_width = mean.compute()
+            if name in with_interval:
+                suffix = name.partition("_")[2]
+                logged[f"{prefix}/ci95{'_' + suffix if suffix else ''}"] = half_width
+        return logged
+
+
+def score_names(learner: "Learner", both_protocols: bool) -> list[str]:
+    """The names of the scores that `score_tasks` gives."""
+    score = learner.objective.score_name
+    names = ["loss", score, *(f"{score}_after_{step}" for step in curve_steps(learner))]
+    if both_protocols and learner.sees_other_queries:
+        names += [f"{score}_transductive", f"{score}_inductive"]
+    return names
+
+
+def curve_steps(learner: "Learner") -> list[int]:
+    """The inner steps at which the adaptation curve is read; none for a method without inner steps."""
+    last = learner.eval_inner_steps
+    return sorted({step for step in CURVE_STEPS if step < last} | {last}) if last else []
+
+
+def score_tasks(learner: "Learner", episode: Episode, both_protocols: bool) -> dict[str, Tensor]:
+    """Adapts to each task's support set and scores its queries.
+
+    Args:
+        learner: In evaluation mode.
+        episode: T tasks.
+        both_protocols: Whether to score the queries together (transductive) and one by one (inductive), where that differs;
+            otherwise as the learner's `transductive` says.
+
+    Returns:
+        name -> (T,).
+    """
+    params, n_way = learner.variables(), episode.class_id.shape[1]
+    noise = learner.draw_noise(episode.task_id, episode.support_x.shape[1], learner.eval_inner_steps)
+    loss, score, score_name = learner.objective.loss, learner.objective.score, learner.objective.score_name
+    curve, scores, outputs = curve_steps(learner), {}, torch.empty(0)
+    for step, state in enumerate(learner.adapt(params, episode.support, n_way, learner.eval_inner_steps, noise)):
+        if step in curve or not curve:
+            if learner.transductive:
+                outputs = learner.predict(params, state, episode.query_x)  # (T, Q, n_outputs)
+            else:
+                outputs = predict_inductive(learner, params, state, episode.support_x, episode.query_x)
+            scores[f"{score_name}_after_{step}"] = score(outputs, episode.query_y).mean(1)
+    if not curve:
+        del scores[f"{score_name}_after_0"]
+    scores |= {"loss": loss(outputs, episode.query_y).mean(1), score_name: score(outputs, episode.query_y).mean(1)}
+    if both_protocols and learner.sees_other_queries:
+        inductive = predict_inductive(learner, params, state, episode.support_x, episode.query_x)
+        together = learner.predict(params, state, episode.query_x)
+        scores[f"{score_name}_inductive"] = score(inductive, episode.query_y).mean(1)
+        scores[f"{score_name}_transductive"] = score(together, episode.query_y).mean(1)
+    return scores

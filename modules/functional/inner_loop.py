@@ -1,0 +1,92 @@
+"""The inner loop, for T tasks at once: gradient steps on each task's own loss, from weights that the tasks share."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from modules.functional.networks import Variables
+
+Loss = Callable[[int, Variables], Tensor]  # (step, fast weights (T, *shape)) -> each task's loss (T,)
+Update = Callable[[int, Variables, Variables, Variables], tuple[Variables, Variables]]  # (step, weights, gradients, moments)
+
+
+def inner_loop(
+    support_loss: Loss, params: Variables, update: Update, steps: int, first_order: bool = False, keep_graph: bool = False
+) -> Iterator[Variables]:
+    """Adapts T sets of weights by `steps` gradient steps, each on its own task's loss.
+
+    Args:
+        support_loss: The loss of every task at a step, as a function of its fast weights.
+        params: Initial weights, name -> (T, *shape).
+        update: The optimiser's rule; `sgd` or `adam`.
+        steps: Number of steps.
+        first_order: Treat the inner gradients as constants when differentiating the result (FOMAML).
+        keep_graph: Whether the result stays connected to `params`, so that an outer loss can be differentiated through the
+            steps. False, in evaluation and for Reptile, needs the memory of one step only.
+
+    Yields:
+        The fast weights after 0, 1, ..., `steps` steps, name -> (T, *shape).
+
+    Reference:
+        Finn, Abbeel and Levine, "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks", ICML 2017, equation (1).
+    """
+    moments: Variables = {}
+    yield params
+    for step in range(steps):
+        if not keep_graph:
+            params = {name: value.detach().requires_grad_() for name, value in params.items()}
+        with torch.enable_grad():
+            loss = support_loss(step, params)  # (T,)
+            gradients = task_gradients(loss, params, differentiable=keep_graph and not first_order)
+            params, moments = update(step, params, gradients, moments)
+        yield params if keep_graph else {name: value.detach() for name, value in params.items()}
+
+
+def task_gradients(loss: Tensor, params: Variables, differentiable: bool) -> Variables:
+    """The gradient of each task's loss with respect to its own weights.
+
+    No task's loss depends on another's weights, so one backward pass of the sum gives every task its own gradient.
+
+    Args:
+        loss: (T,).
+        params: name -> (T, *shape).
+        differentiable: Whether the gradients will be differentiated in turn (second order).
+
+    Returns:
+        name -> (T, *shape).
+    """
+    gradients = torch.autograd.grad(loss.sum(), list(params.values()), create_graph=differentiable)
+    return dict(zip(params, gradients, strict=True))
+
+
+def sgd(lr: float) -> Update:
+    """Gradient descent: theta <- theta - lr * g."""
+
+    def update(step: int, params: Variables, gradients: Variables, moments: Variables) -> tuple[Variables, Variables]:
+        return {name: value - lr * gradients[name] for name, value in params.items()}, moments
+
+    return update
+
+
+def adam(lr: float, beta2: float = 0.999, eps: float = 1e-8) -> Update:
+    """Adam with beta1 = 0, Reptile's inner optimiser: no momentum is carried from step to step, only the second moment.
+
+    Computes v <- beta2 * v + (1 - beta2) * g^2 and theta <- theta - lr * g / (sqrt(v / (1 - beta2^t)) + eps), with v = 0 at the
+    start of every task.
+
+    Reference:
+        Kingma and Ba, "Adam", ICLR 2015, Algorithm 1; beta1 = 0 as in Nichol, Achiam and Schulman, "On First-Order
+        Meta-Learning Algorithms", 2018, section 6.1.
+    """
+
+    def update(step: int, params: Variables, gradients: Variables, moments: Variables) -> tuple[Variables, Variables]:
+        square = {name: (1 - beta2) * gradient.square() for name, gradient in gradients.items()}
+        moments = {name: beta2 * moments[name] + value if moments else value for name, value in square.items()}
+        correction = 1 - beta2 ** (step + 1)
+        new_params = {
+            name: value - lr * gradients[name] / ((moments[name] / correction).sqrt() + eps) for name, value in params.items()
+        }
+        return new_params, moments
+
+    return update

@@ -1,0 +1,37 @@
+"""Class prototypes and distances to them."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def class_means(embeddings: Tensor, labels: Tensor, n_way: int) -> Tensor:
+    """The mean embedding of each class of each task; classes may have different numbers of examples.
+
+    Args:
+        embeddings: (T, S, D).
+        labels: (T, S), int64 in [0, n_way); every class has an example.
+        n_way: Number of classes.
+
+    Returns:
+        (T, n_way, D).
+
+    Reference:
+        Snell, Swersky and Zemel, "Prototypical Networks for Few-shot Learning", NeurIPS 2017, equation (1).
+    """
+    one_hot = functional.one_hot(labels, n_way).to(embeddings.dtype)  # (T, S, n_way)
+    sums = torch.einsum("tsn,tsd->tnd", one_hot, embeddings)  # (T, n_way, D)
+    return sums / one_hot.sum(1).unsqueeze(-1)
+
+
+def squared_euclidean(queries: Tensor, prototypes: Tensor) -> Tensor:
+    """Squared Euclidean distance of each query to each prototype of its task.
+
+    Args:
+        queries: (T, Q, D).
+        prototypes: (T, N, D).
+
+    Returns:
+        (T, Q, N). Differences are formed directly in float32 or better: |a|^2 - 2ab + |b|^2 would cancel.
+    """
+    return (queries.unsqueeze(2) - prototypes.unsqueeze(1)).square().sum(-1)  # (T, Q, N, D) -> (T, Q, N)

@@ -1,0 +1,53 @@
+"""Prototypical networks."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from datamodules.episode import Episode, Support
+from modules.backbones import Backbone, Conv4
+from modules.base import Learner
+from modules.functional.networks import Variables
+from modules.functional.prototypes import class_means, squared_euclidean
+from modules.outer_loop import OuterLoop
+
+
+class ProtoNet(Learner):
+    """Classifies a query by its squared distance to the mean embedding of each class's support examples.
+
+    Any number of classes, in training and after; with a backbone of running statistics its answers are inductive.
+
+    Args:
+        backbone: The embedding; None: Conv4 with max-pooling, flattened, running statistics, for 28x28 greyscale.
+        outer: The outer loop.
+
+    Reference:
+        Snell, Swersky and Zemel, "Prototypical Networks for Few-shot Learning", NeurIPS 2017, Algorithm 1.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone | None = None,
+        outer: OuterLoop = OuterLoop(schedule="step"),
+    ) -> None:
+        backbone = Conv4(downsample="pool", reduce="flatten", running_stats=True) if backbone is None else backbone
+        super().__init__(backbone, outer)
+        self.save_hyperparameters()
+        self.input_shape = backbone.input_shape
+
+    def adapt(self, params: Variables, support: Support, n_way: int, steps: int, noise: Tensor | None) -> Iterator[Tensor]:
+        """The one state is the prototypes, (T, n_way, D), equation (1)."""
+        yield class_means(self.forward_network(params, support.x), support.y, n_way)
+
+    def predict(self, params: Variables, state: Tensor, query_x: Tensor) -> Tensor:
+        """Logits (T, Q, n_way): minus the squared distances, equation (2)."""
+        return -squared_euclidean(self.forward_network(params, query_x), state)
+
+    def query_loss(self, params: Variables, episode: Episode, noise: Tensor | None) -> tuple[Tensor, Tensor]:
+        """In training support and query are embedded as one batch, normalised together, as in the authors' code."""
+        n_support = episode.support_x.shape[1]
+        embeddings = self.forward_network(params, torch.cat([episode.support_x, episode.query_x], dim=1))  # (T, S + Q, D)
+        prototypes = class_means(embeddings[:, :n_support], episode.support_y, episode.class_id.shape[1])
+        logits = -squared_euclidean(embeddings[:, n_support:], prototypes)  # (T, Q, n_way)
+        return self.objective.loss(logits, episode.query_y).mean(1), logits

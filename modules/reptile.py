@@ -1,0 +1,102 @@
+"""Reptile: first-order meta-learning by moving the initialisation towards the adapted weights."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from datamodules.counter import random_bits, random_order
+from datamodules.episode import Episode, Support
+from modules.backbones import Backbone, Conv4
+from modules.base import Learner
+from modules.functional.inner_loop import adam, inner_loop, sgd
+from modules.functional.mini_batches import mini_batch_indices, take
+from modules.functional.networks import Variables, for_each_task
+from modules.maml import with_linear_head
+from modules.outer_loop import OuterLoop
+
+MINI_BATCH_STREAM = 1 << 20  # keeps the draws of mini-batches apart from those of tasks
+
+
+class Reptile(Learner):
+    """Trains on mini-batches of a task, then moves the initialisation towards where that led, over many tasks.
+
+    The outer gradient is phi - mean(phi~), so that plain SGD with step size epsilon makes the paper's update
+    phi <- phi + epsilon * mean(phi~ - phi). It learns from the support set alone; the query set only measures.
+
+    Args:
+        n_way: Classes of a task: outputs of the network.
+        backbone: Features below the linear output layer; None: Conv4 with strides, flattened, for 28x28 greyscale.
+        inner_optimizer: "adam" (beta1 = 0) or "sgd".
+        inner_lr: Step size of the inner optimiser.
+        inner_steps: Mini-batches in training (the authors' inner iterations).
+        inner_batch_size: Examples of a mini-batch in training.
+        eval_inner_steps: Mini-batches in evaluation.
+        eval_inner_batch_size: Examples of a mini-batch in evaluation.
+        transductive: Whether the headline score normalises a task's queries together, or each in one batch with the support.
+        outer: The outer loop; plain SGD whose lr is the meta-step size epsilon, decaying linearly to 0.
+
+    Reference:
+        Nichol, Achiam and Schulman, "On First-Order Meta-Learning Algorithms", 2018, Algorithm 2 (batched). Deviation: the inner
+        Adam starts each task with an empty second moment; the authors' code carries it over from task to task.
+    """
+
+    def __init__(
+        self,
+        n_way: int = 5,
+        backbone: Backbone | None = None,
+        inner_optimizer: Literal["adam", "sgd"] = "adam",
+        inner_lr: float = 1e-3,
+        inner_steps: int = 5,
+        inner_batch_size: int = 10,
+        eval_inner_steps: int = 50,
+        eval_inner_batch_size: int = 5,
+        transductive: bool = False,
+        outer: OuterLoop = OuterLoop(optimizer="sgd", lr=1.0, schedule="linear"),
+    ) -> None:
+        backbone = Conv4(reduce="flatten") if backbone is None else backbone
+        super().__init__(with_linear_head(backbone, n_way), outer)
+        self.save_hyperparameters()
+        self.fixed_way, self.input_shape = n_way, backbone.input_shape
+        self.inner_steps, self.inner_batch_size = inner_steps, inner_batch_size
+        self.eval_inner_steps, self.eval_inner_batch_size = eval_inner_steps, eval_inner_batch_size
+        self.update = adam(inner_lr) if inner_optimizer == "adam" else sgd(inner_lr)
+        self.transductive = transductive
+
+    def adapt(self, params: Variables, support: Support, n_way: int, steps: int, noise: Tensor | None) -> Iterator[Variables]:
+        """The inner optimiser on mini-batches of the support set; a state is T sets of weights, name -> (T, *shape)."""
+        assert noise is not None, "Reptile's mini-batches are drawn by draw_noise"
+        shared = {name: params[name] for name, _ in self.named_parameters()}
+        buffers = {name: value for name, value in params.items() if name not in shared}
+
+        def mini_batch_loss(step: int, fast_params: Variables) -> Tensor:
+            x, y = take(support.x, noise[:, step]), take(support.y, noise[:, step])  # (T, B, ...), (T, B)
+            return self.objective.loss(self.forward_network(fast_params | buffers, x), y).mean(1)  # (T,)
+
+        return inner_loop(mini_batch_loss, for_each_task(shared, len(support.x)), self.update, steps)
+
+    def predict(self, params: Variables, state: Variables, query_x: Tensor) -> Tensor:
+        """Logits (T, Q, n_way) of the network with each task's weights."""
+        return self.forward_network(params | state, query_x)
+
+    def outer_gradients(
+        self, params: Variables, episode: Episode, noise: Tensor | None
+    ) -> tuple[Variables, dict[str, Tensor]]:
+        """phi - mean over tasks of phi~, the direction of Algorithm 2's update with its sign turned."""
+        with torch.no_grad():
+            *_, state = self.adapt(params, episode.support, episode.class_id.shape[1], self.inner_steps, noise)
+            # The queries measure progress; they must not touch the running statistics that the support updates.
+            outputs = self.predict({name: value.clone() for name, value in params.items()}, state, episode.query_x)
+        metrics = {
+            "loss": self.objective.loss(outputs, episode.query_y).mean(),
+            self.objective.score_name: self.objective.score(outputs, episode.query_y).mean(),
+        }
+        return {name: params[name].detach() - adapted.mean(0) for name, adapted in state.items()}, metrics
+
+    def draw_noise(self, task_id: Tensor, n_support: int, steps: int) -> Tensor:
+        """Mini-batches of the support set, (T, steps, B) indices, without replacement until it is used up."""
+        size = self.inner_batch_size if self.training else self.eval_inner_batch_size
+        rounds = -(-steps * size // n_support)
+        bits = random_bits(0, MINI_BATCH_STREAM, task_id, rounds * n_support)  # (T, rounds * S)
+        return mini_batch_indices(random_order(bits.unflatten(1, (rounds, n_support))), size, steps)

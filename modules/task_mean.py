@@ -1,0 +1,36 @@
+"""A score's mean over tasks with its confidence interval."""
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class TaskMean(Metric):
+    """Mean over tasks and the half-width of its 95% interval, 1.96 * s / sqrt(n), gathered over ranks.
+
+    The states are sums, so ranks may have seen different numbers of tasks.
+    """
+
+    full_state_update = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("total", "total_square", "n_tasks"):
+            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    total: Tensor
+    total_square: Tensor
+    n_tasks: Tensor
+
+    def update(self, scores: Tensor) -> None:
+        """Adds the tasks' scores, (T,)."""
+        scores = scores.detach().to(torch.float64)
+        self.total += scores.sum()
+        self.total_square += scores.square().sum()
+        self.n_tasks += len(scores)
+
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """The mean and the half-width of its 95% interval, both ()."""
+        mean = self.total / self.n_tasks
+        variance = (self.total_square - self.n_tasks * mean.square()).clamp(min=0) / (self.n_tasks - 1).clamp(min=1)
+        return mean, 1.96 * (variance / self.n_tasks).sqrt()
