@@ -135,7 +135,8 @@ class EpisodeDataModule(pl.LightningDataModule):
         """Loads the bank and checks that every split can make its tasks.
 
         Raises:
-            ValueError: If a split has too few classes or a class too few images, or the batch does not divide over the ranks.
+            ValueError: If a split has too few classes or a class too few images, or the batch does not divide over the
+                ranks.
         """
         world_size = self._world_size
         if self.meta_batch_size % world_size:

@@ -1,10 +1,12 @@
 """Counter-based random numbers: a pure function of (seed, stream, index, draw number), with no generator state.
 
-Every random choice in Quickstudy is such a draw. That alone gives exact resume, the same tasks for any batch size, worker count,
-world size or device, and random access to task number i.
+Every random choice in Quickstudy is such a draw. That alone gives exact resume, the same tasks for any batch size,
+worker count, world size or device, and random access to task number i.
 
-Reference: the mixing function is SplitMix64's finaliser (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators",
-OOPSLA 2014); used as a counter-based generator in the manner of Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011.
+Reference: the mixing function is SplitMix64's finaliser (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number
+    Generators",
+OOPSLA 2014); used as a counter-based generator in the manner of Salmon et al., "Parallel Random Numbers: As Easy as 1,
+2, 3", SC 2011.
 """
 
 import torch
@@ -54,7 +56,8 @@ def random_order(bits: Tensor) -> Tensor:
     Returns:
         (..., n) int64: each row is a permutation of 0 ... n - 1.
     """
-    # The position in the low bits makes every key distinct, so the order is the same whichever sorting algorithm a device uses.
+    # The position in the low bits makes every key distinct, so the order is the same whichever sorting algorithm a
+    # device uses.
     keys = (bits << 31) | torch.arange(bits.shape[-1], device=bits.device)
     return keys.argsort(dim=-1)
 

@@ -23,7 +23,7 @@ def checked_pool(bank: ImageBank, groups: list[list[int]], shape: EpisodeShape, 
     """
     for group in groups:
         if len(group) < shape.n_way:
-            where = f"the {split} split" if len(groups) == 1 else f"a group of the {split} split (at {_name(bank, group)})"
+            where = f"the {split} split" if len(groups) == 1 else f"the {split} split's group of {_first(bank, group)}"
             raise ValueError(f"n_way = {shape.n_way} is more than {where} has classes ({len(group)}): lower n_way.")
     class_id = torch.tensor([c for group in groups for c in group])
     size = torch.tensor([len(group) for group in groups])
@@ -45,15 +45,15 @@ def _check_class_sizes(bank: ImageBank, pool: ClassPool, shape: EpisodeShape, sp
         what = f"k_shot + n_query = {shape.k_shot} + {shape.n_query} = {need}"
     else:
         room, need = torch.minimum(pool.first_half, pool.class_size - pool.first_half), max(shape.k_shot, shape.n_query)
-        what = f"the larger of k_shot = {shape.k_shot} and n_query = {shape.n_query} (support and query come from different halves)"
+        what = f"the larger of k_shot = {shape.k_shot} and n_query = {shape.n_query}, each from one half of its images"
     smallest = int(room.argmin())
     if int(room[smallest]) < need:
         name = bank.class_names[int(pool.class_id[smallest])]
         raise ValueError(
-            f"class {name!r} of the {split} split has {int(room[smallest])} images to draw from, but a task needs {need}: "
-            f"{what}. Lower k_shot or n_query, or leave the class out."
+            f"class {name!r} of the {split} split has {int(room[smallest])} images to draw from, but a task needs "
+            f"{need} ({what}): lower k_shot or n_query, or leave the class out."
         )
 
 
-def _name(bank: ImageBank, group: list[int]) -> str:
+def _first(bank: ImageBank, group: list[int]) -> str:
     return repr(bank.class_names[group[0]]) if group else "an empty group"

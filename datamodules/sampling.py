@@ -33,8 +33,9 @@ class EpisodeShape:
 class ClassPool:
     """The classes that a split draws its tasks from, and where their images stand in the bank.
 
-    Where `group_start` and `group_size` tell groups apart (Omniglot's alphabets), all classes of a task come from one group, each
-    group equally often; otherwise there is one group. Where `first_half` is given, support and query come from different halves.
+    Where `group_start` and `group_size` tell groups apart (Omniglot's alphabets), all classes of a task come from one
+    group, each group equally often; otherwise there is one group. Where `first_half` is given, support and query come
+    from different halves.
     """
 
     class_id: Tensor  # (C,) int64: the bank's classes, those of one group side by side
@@ -46,8 +47,8 @@ class ClassPool:
 
     def to(self, device: torch.device) -> "ClassPool":
         """The same pool on a device."""
-        fields = {name: value if value is None else value.to(device) for name, value in vars(self).items()}
-        return ClassPool(**fields)
+        moved = {name: value.to(device) for name, value in vars(self).items() if value is not None}
+        return ClassPool(**moved)
 
 
 class Drawn(NamedTuple):
@@ -95,8 +96,8 @@ def draw_tasks(seed: int, split: int, task_id: Tensor, pool: ClassPool, shape: E
 def distinct_integers(bits: Tensor, below: Tensor) -> Tensor:
     """Draws k distinct integers in [0, below) for each row, every ordered choice equally likely.
 
-    The j-th draw is a rank among the below - j integers not yet chosen; the chosen ones, kept sorted, turn the rank into the
-    integer. So the cost grows with k and not with `below`.
+    The j-th draw is a rank among the below - j integers not yet chosen; the chosen ones, kept sorted, turn the rank
+    into the integer. So the cost grows with k and not with `below`.
 
     Args:
         bits: (..., k) int64 in [0, 2**32).

@@ -11,8 +11,8 @@ from torch.utils.data import IterableDataset, get_worker_info
 class TaskStream(IterableDataset):
     """Batches of task numbers for one rank.
 
-    Batch b of all ranks together is [b * batch_size, (b + 1) * batch_size); each rank takes its own contiguous share of it. So
-    the global batch is the same for any number of ranks, and no task is seen twice.
+    Batch b of all ranks together is [b * batch_size, (b + 1) * batch_size); each rank takes its own contiguous share of
+    it. So the global batch is the same for any number of ranks, and no task is seen twice.
 
     Args:
         batch_size: Tasks of a batch over all ranks.

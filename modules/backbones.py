@@ -24,7 +24,8 @@ class Conv4(Backbone):
         in_channels: C of the images.
         filters: Channels of every block.
         image_size: H = W of the images, in pixels.
-        downsample: "stride": stride-2 convolutions (MAML and Reptile on Omniglot); "pool": 2x2 max-pooling (ProtoNet, mini-ImageNet).
+        downsample: "stride": stride-2 convolutions (MAML and Reptile on Omniglot); "pool": 2x2 max-pooling (ProtoNet,
+            mini-ImageNet).
         reduce: "mean" over the last block's positions (MAML on Omniglot) or "flatten" them.
         running_stats: Normalise by running statistics in evaluation (inductive) instead of always by the batch's own
             (transductive where queries share a batch).
@@ -49,7 +50,9 @@ class Conv4(Backbone):
             blocks.append(_block(channels, filters, downsample, running_stats))
             size = (size + 1) // 2 if downsample == "stride" else size // 2
         if size < 1:
-            raise ValueError(f"image_size = {image_size} is too small for four halvings by {downsample!r}: use 16 or more.")
+            raise ValueError(
+                f"image_size = {image_size} is too small for four halvings by {downsample!r}: use 16 or more."
+            )
         self.blocks = nn.Sequential(*blocks)
         self.reduce = reduce
         self.feature_dim = filters if reduce == "mean" else filters * size * size

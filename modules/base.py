@@ -22,10 +22,11 @@ from modules.outer_loop import OuterLoop
 class Learner(pl.LightningModule):
     """A learner F of tasks: from a task's support set it makes a function, judged on the task's query set.
 
-    A method is three functions of the meta-parameters: `adapt`, `predict` and `outer_gradients`, whose default differentiates the
-    query loss. They are pure: `params` holds the shared parameters by name, (*shape), and every buffer, which a training
-    forward pass may update in place, as (T, *shape), a copy for each task. The base alone goes over chunks of tasks, reduces over
-    ranks, scales, clips, accumulates and steps, and it evaluates, the same way for every method.
+    A method is three functions of the meta-parameters: `adapt`, `predict` and `outer_gradients`, whose default
+    differentiates the query loss. They are pure: `params` holds the shared parameters by name, (*shape), and every
+    buffer, which a training forward pass may update in place, as (T, *shape), a copy for each task. The base alone goes
+    over chunks of tasks, reduces over ranks, scales, clips, accumulates and steps, and it evaluates, the same way for
+    every method.
 
     Args:
         network: The network that a method trains; its variables appear in `params` under "network.".
@@ -36,7 +37,8 @@ class Learner(pl.LightningModule):
     eval_inner_steps: int = 0
     fixed_way: int | None = None  # classes of every task, for a network with an output for each
     input_shape: tuple[int, int, int] | None = None  # (C, H, W) that the network takes
-    transductive: bool = False  # whether the headline score lets a task's queries see each other, through batch statistics
+    # whether a task's queries see each other, through batch statistics, in the headline score
+    transductive: bool = False
 
     def __init__(self, network: nn.Module, outer: OuterLoop) -> None:
         super().__init__()
@@ -46,8 +48,8 @@ class Learner(pl.LightningModule):
         self.objective: Objective = CLASSIFICATION
         self._accumulated: OuterGradient | None = None
         self._chosen_strategy = "vmap"  # by task_strategy "auto"
-        # DDP would broadcast buffers on every forward pass, also where ranks validate different numbers of batches; the outer step
-        # keeps them equal.
+        # DDP would broadcast buffers on every forward pass, also where ranks validate different numbers of batches; the
+        # outer step keeps them equal.
         self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
 
     # ---- the method: three pure functions
@@ -81,7 +83,7 @@ class Learner(pl.LightningModule):
         raise NotImplementedError
 
     def query_loss(self, params: Variables, episode: Episode, noise: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The outer objective: each task's loss on its query set after adaptation, (T,), and the outputs, (T, Q, n_outputs)."""
+        """The outer objective: each task's loss on its query set after adaptation, (T,); and the outputs, (T, Q, n)."""
         *_, state = self.adapt(params, episode.support, episode.class_id.shape[1], self.inner_steps, noise)
         outputs = self.predict(params, state, episode.query_x)
         return self.objective.loss(outputs, episode.query_y).mean(1), outputs
@@ -146,7 +148,7 @@ class Learner(pl.LightningModule):
         return dict(self.named_parameters()) | buffers
 
     def classifier(self, support: Support, n_way: int) -> Classifier:
-        """Adapts to T tasks and returns their classifier, whose answer for an image depends on that image and the support only."""
+        """Adapts to T tasks and gives their classifier; its answer for an image depends on no other query."""
         return Classifier(self, support, n_way)
 
     # ---- Lightning: training
@@ -156,8 +158,8 @@ class Learner(pl.LightningModule):
         gradient = self.batch_gradient(episode).weighted(1 / self.outer.accumulate_batches)
         self._accumulated = gradient if self._accumulated is None else self._accumulated.plus(gradient)
         if (batch_idx + 1) % self.outer.accumulate_batches == 0:
-            self._outer_step(self._accumulated.mean_over_ranks(self.trainer.strategy))
-            self._accumulated = None
+            mean, self._accumulated = self._accumulated, None
+            self._outer_step(mean if self.trainer.world_size == 1 else mean.mean_over_ranks(self.trainer.strategy))
 
     def batch_gradient(self, episode: Episode) -> OuterGradient:
         """The outer gradient of T tasks and the buffers after them, computed `task_chunk` tasks at a time."""
@@ -170,8 +172,8 @@ class Learner(pl.LightningModule):
             noise = self.draw_noise(tasks.task_id, tasks.support_x.shape[1], self.inner_steps)
             gradients, metrics = self.outer_gradients(params, tasks, noise)
             buffers = task_means({name: params[name] for name, _ in self.named_buffers()})
-            part = OuterGradient(gradients, buffers, metrics).weighted(len(tasks.task_id) / n_tasks)
-            total = part if total is None else total.plus(part)
+            share = OuterGradient(gradients, buffers, metrics).weighted(len(tasks.task_id) / n_tasks)
+            total = share if total is None else total.plus(share)
         assert total is not None
         return total
 
@@ -259,7 +261,8 @@ class Learner(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what a user's image must be turned into, and how tasks were computed: another way sums in another order.
 
-        A backbone given as a module rather than by the configuration must be given again when loading, as Lightning has it.
+        A backbone given as a module rather than by the configuration must be given again when loading, as Lightning has
+        it.
         """
         arguments = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
         for name in [name for name, value in arguments.items() if isinstance(value, nn.Module)]:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 
 class Classifier:
-    """Classifies images by a learner adapted to T support sets. Inductive: an image's answer does not depend on what else is asked.
+    """Classifies images by a learner adapted to T support sets. Inductive: an image's answer does not depend on what
+    else is asked.
 
     Args:
         learner: A trained learner.

@@ -32,7 +32,7 @@ class TaskScores:
             self.means[name].update(values)
 
     def compute(self, prefix: str, with_interval: tuple[str, ...]) -> dict[str, Tensor]:
-        """The means over all ranks' tasks as PREFIX/NAME; for some names the interval too, with `ci95` in the score's place."""
+        """The means over all ranks' tasks as PREFIX/NAME; for some names the interval too, as PREFIX/ci95..."""
         logged = {}
         for name, mean in self.means.items():
             logged[f"{prefix}/{name}"], half_width = mean.compute()
@@ -63,8 +63,8 @@ def score_tasks(learner: "Learner", episode: Episode, both_protocols: bool) -> d
     Args:
         learner: In evaluation mode.
         episode: T tasks.
-        both_protocols: Whether to score the queries together (transductive) and one by one (inductive), where that differs;
-            otherwise as the learner's `transductive` says.
+        both_protocols: Whether to score the queries together (transductive) and one by one (inductive), where that
+            differs; otherwise as the learner's `transductive` says.
 
     Returns:
         name -> (T,).

@@ -20,18 +20,18 @@ def check_fit(learner: "Learner", data: Any) -> None:
     for split, shape in data.shapes.items():
         if learner.fixed_way is not None and shape.n_way != learner.fixed_way:
             raise ValueError(
-                f"{name}'s output layer has n_way = {learner.fixed_way} classes, but the {split} tasks have {shape.n_way}: "
-                "make them equal, or use a method that takes any number of classes, such as ProtoNet."
+                f"{name}'s output layer has n_way = {learner.fixed_way} classes, but the {split} tasks have "
+                f"{shape.n_way}: make them equal, or use a method that takes any number of classes, such as ProtoNet."
             )
     expected = learner.input_shape
     if expected is not None and tuple(data.image_shape) != tuple(expected):
         raise ValueError(
-            f"the backbone takes images of (channels, height, width) = {tuple(expected)}, but {type(data).__name__} gives "
-            f"{tuple(data.image_shape)}: set the backbone's in_channels and image_size, or the data's image_size."
+            f"the backbone takes images of (channels, height, width) = {tuple(expected)}, but {type(data).__name__} "
+            f"gives {tuple(data.image_shape)}: set the backbone's in_channels and image_size, or the data's image_size."
         )
     accumulate, interval = learner.outer.accumulate_batches, learner.trainer.val_check_interval
     if learner.trainer.training and accumulate > 1 and isinstance(interval, int) and interval % accumulate:
         raise ValueError(
-            f"trainer.val_check_interval = {interval} must be a multiple of outer.accumulate_batches = {accumulate}, so that no "
-            "checkpoint falls inside an outer step."
+            f"trainer.val_check_interval = {interval} must be a multiple of outer.accumulate_batches = {accumulate}, "
+            "so that no checkpoint falls inside an outer step."
         )

@@ -4,6 +4,7 @@ import contextlib
 import io
 import warnings
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +14,17 @@ from modules.functional.networks import Variables
 
 
 def learn2learn_inner_loop(
-    network: nn.Module, support: Support, loss: Callable[[Tensor, Tensor], Tensor], lr: float, steps: int, first_order: bool
+    network: nn.Module,
+    support: Support,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    lr: float,
+    steps: int,
+    first_order: bool,
 ) -> Iterator[Variables]:
     """Adapts one clone of the network for each task.
 
-    Takes any network, also one that cannot be vmapped, but differentiates with respect to the network's own parameters only.
+    Takes any network, also one that cannot be vmapped, but differentiates with respect to the network's own parameters
+    only.
 
     Args:
         network: The learner's network.
@@ -41,12 +48,12 @@ def learn2learn_inner_loop(
         yield _stacked(clones)
 
 
-def _stacked(clones: list[nn.Module]) -> Variables:
+def _stacked(clones: list[Any]) -> Variables:
     params = [dict(clone.module.named_parameters()) for clone in clones]
     return {f"network.{name}": torch.stack([task[name] for task in params]) for name in params[0]}
 
 
-def _algorithms():  # type: ignore[no-untyped-def]  # learn2learn has no types
+def _algorithms() -> Any:
     """Imported when first used: it takes three seconds and prints gym's notice of its end of life."""
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")

@@ -17,8 +17,8 @@ from modules.outer_loop import OuterLoop
 class MAML(Learner):
     """Learns an initialisation from which a few gradient steps on the support set solve a task.
 
-    The batch's own statistics normalise where the backbone has no running ones, as in the authors' code, so the headline score
-    is transductive; the test reports the inductive one too.
+    The batch's own statistics normalise where the backbone has no running ones, as in the authors' code, so the
+    headline score is transductive; the test reports the inductive one too.
 
     Args:
         n_way: Classes of a task: outputs of the network.
@@ -32,7 +32,8 @@ class MAML(Learner):
         outer: The outer loop.
 
     Reference:
-        Finn, Abbeel and Levine, "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks", ICML 2017, Algorithm 2.
+        Finn, Abbeel and Levine, "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks", ICML 2017,
+        Algorithm 2.
     """
 
     def __init__(
@@ -56,7 +57,9 @@ class MAML(Learner):
         self.eval_inner_steps = inner_steps if eval_inner_steps is None else eval_inner_steps
         self.transductive = transductive
 
-    def adapt(self, params: Variables, support: Support, n_way: int, steps: int, noise: Tensor | None) -> Iterator[Variables]:
+    def adapt(
+        self, params: Variables, support: Support, n_way: int, steps: int, noise: Tensor | None
+    ) -> Iterator[Variables]:
         """Gradient descent on the support loss; a state is T sets of fast weights, name -> (T, *shape)."""
         lr = self.inner_lr if self.training else self.eval_inner_lr
         if self.task_strategy == "learn2learn":

@@ -18,7 +18,8 @@ class OuterGradient(NamedTuple):
 
     def weighted(self, weight: float) -> "OuterGradient":
         """Every floating-point tensor times `weight`."""
-        return OuterGradient(*({n: v * weight if v.is_floating_point() else v for n, v in part.items()} for part in self))
+        scaled = [{n: v * weight if v.is_floating_point() else v for n, v in part.items()} for part in self]
+        return OuterGradient(*scaled)
 
     def plus(self, other: "OuterGradient") -> "OuterGradient":
         """The sum; integer buffers, such as a count of batches, are the same on both sides and stay."""
@@ -29,18 +30,17 @@ class OuterGradient(NamedTuple):
 
     def mean_over_ranks(self, strategy: Strategy) -> "OuterGradient":
         """The mean over all processes, in one reduction."""
-        if strategy.world_size == 1:
-            return self
         tensors = [value for part in self for value in part.values() if value.is_floating_point()]
         flat = strategy.reduce(torch.cat([tensor.flatten() for tensor in tensors]), reduce_op="mean")
         assert isinstance(flat, Tensor)
         means = iter(flat.split([tensor.numel() for tensor in tensors]))
-        reduced = []
-        for part in self:
-            reduced.append({n: next(means).view(v.shape).to(v.dtype) if v.is_floating_point() else v for n, v in part.items()})
-        return OuterGradient(*reduced)
+
+        def mean_of(value: Tensor) -> Tensor:
+            return next(means).view(value.shape).to(value.dtype) if value.is_floating_point() else value
+
+        return OuterGradient(*({name: mean_of(value) for name, value in part.items()} for part in self))
 
 
 def task_means(buffers: Variables) -> Variables:
-    """Averages the tasks' copies of each buffer, (T, *shape) -> (*shape); integer ones, equal in all tasks, are taken as they are."""
+    """Averages the tasks' copies of each buffer, (T, *shape) -> (*shape); integer ones are equal in all tasks."""
     return {n: v.mean(0) if v.is_floating_point() else v[0] for n, v in buffers.items()}

@@ -19,15 +19,16 @@ class OuterLoop:
         optimizer: "adam", or "sgd" (plain: Reptile's meta-step).
         lr: Step size; for Reptile's "sgd" the meta-step size epsilon.
         weight_decay: Decoupled for "adam" (AdamW), an L2 term for "sgd".
-        schedule: "constant"; "linear" or "cosine" to 0 at the last step; "step": times `gamma` every `step_size` outer steps.
+        schedule: "constant"; "linear" or "cosine" to 0 at the last step; "step": times `gamma` every `step_size` outer
+            steps.
         step_size: Outer steps between decays of the "step" schedule.
         gamma: Factor of the "step" schedule.
         clip_norm: Bound on the gradient's norm; None: none.
         clip_value: Bound on each component of the gradient; None: none.
         accumulate_batches: Batches whose gradients are averaged for one outer step.
         task_chunk: Tasks computed at once; bounds the memory, changes no result. None: all of a batch.
-        task_strategy: How tasks with different weights are computed: "vmap" all at once, "loop" one by one, "learn2learn" by
-            that library (MAML only); "auto" chooses by device and size.
+        task_strategy: How tasks with different weights are computed: "vmap" all at once, "loop" one by one,
+            "learn2learn" by that library (MAML only); "auto" chooses by device and size.
     """
 
     optimizer: Literal["adam", "sgd"] = "adam"

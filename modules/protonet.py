@@ -36,7 +36,9 @@ class ProtoNet(Learner):
         self.save_hyperparameters()
         self.input_shape = backbone.input_shape
 
-    def adapt(self, params: Variables, support: Support, n_way: int, steps: int, noise: Tensor | None) -> Iterator[Tensor]:
+    def adapt(
+        self, params: Variables, support: Support, n_way: int, steps: int, noise: Tensor | None
+    ) -> Iterator[Tensor]:
         """The one state is the prototypes, (T, n_way, D), equation (1)."""
         yield class_means(self.forward_network(params, support.x), support.y, n_way)
 
@@ -47,7 +49,8 @@ class ProtoNet(Learner):
     def query_loss(self, params: Variables, episode: Episode, noise: Tensor | None) -> tuple[Tensor, Tensor]:
         """In training support and query are embedded as one batch, normalised together, as in the authors' code."""
         n_support = episode.support_x.shape[1]
-        embeddings = self.forward_network(params, torch.cat([episode.support_x, episode.query_x], dim=1))  # (T, S + Q, D)
+        images = torch.cat([episode.support_x, episode.query_x], dim=1)  # (T, S + Q, C, H, W)
+        embeddings = self.forward_network(params, images)  # (T, S + Q, D)
         prototypes = class_means(embeddings[:, :n_support], episode.support_y, episode.class_id.shape[1])
         logits = -squared_euclidean(embeddings[:, n_support:], prototypes)  # (T, Q, n_way)
         return self.objective.loss(logits, episode.query_y).mean(1), logits

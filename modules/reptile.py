@@ -34,12 +34,14 @@ class Reptile(Learner):
         inner_batch_size: Examples of a mini-batch in training.
         eval_inner_steps: Mini-batches in evaluation.
         eval_inner_batch_size: Examples of a mini-batch in evaluation.
-        transductive: Whether the headline score normalises a task's queries together, or each in one batch with the support.
+        transductive: Whether the headline score normalises a task's queries together, or each in one batch with the
+            support.
         outer: The outer loop; plain SGD whose lr is the meta-step size epsilon, decaying linearly to 0.
 
     Reference:
-        Nichol, Achiam and Schulman, "On First-Order Meta-Learning Algorithms", 2018, Algorithm 2 (batched). Deviation: the inner
-        Adam starts each task with an empty second moment; the authors' code carries it over from task to task.
+        Nichol, Achiam and Schulman, "On First-Order Meta-Learning Algorithms", 2018, Algorithm 2 (batched). Deviation:
+        the inner Adam starts each task with an empty second moment; the authors' code carries it over from task to
+        task.
     """
 
     def __init__(
@@ -64,7 +66,9 @@ class Reptile(Learner):
         self.update = adam(inner_lr) if inner_optimizer == "adam" else sgd(inner_lr)
         self.transductive = transductive
 
-    def adapt(self, params: Variables, support: Support, n_way: int, steps: int, noise: Tensor | None) -> Iterator[Variables]:
+    def adapt(
+        self, params: Variables, support: Support, n_way: int, steps: int, noise: Tensor | None
+    ) -> Iterator[Variables]:
         """The inner optimiser on mini-batches of the support set; a state is T sets of weights, name -> (T, *shape)."""
         assert noise is not None, "Reptile's mini-batches are drawn by draw_noise"
         shared = {name: params[name] for name, _ in self.named_parameters()}
@@ -83,7 +87,7 @@ class Reptile(Learner):
     def outer_gradients(
         self, params: Variables, episode: Episode, noise: Tensor | None
     ) -> tuple[Variables, dict[str, Tensor]]:
-        """phi - mean over tasks of phi~, the direction of Algorithm 2's update with its sign turned."""
+        """The direction of Algorithm 2's update with its sign turned: phi - mean over tasks of phi~."""
         with torch.no_grad():
             *_, state = self.adapt(params, episode.support, episode.class_id.shape[1], self.inner_steps, noise)
             # The queries measure progress; they must not touch the running statistics that the support updates.

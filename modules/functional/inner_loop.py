@@ -7,12 +7,19 @@ from torch import Tensor
 
 from modules.functional.networks import Variables
 
-Loss = Callable[[int, Variables], Tensor]  # (step, fast weights (T, *shape)) -> each task's loss (T,)
-Update = Callable[[int, Variables, Variables, Variables], tuple[Variables, Variables]]  # (step, weights, gradients, moments)
+# (step, fast weights (T, *shape)) -> each task's loss (T,)
+Loss = Callable[[int, Variables], Tensor]
+# (step, weights, gradients, moments) -> (weights, moments)
+Update = Callable[[int, Variables, Variables, Variables], tuple[Variables, Variables]]
 
 
 def inner_loop(
-    support_loss: Loss, params: Variables, update: Update, steps: int, first_order: bool = False, keep_graph: bool = False
+    support_loss: Loss,
+    params: Variables,
+    update: Update,
+    steps: int,
+    first_order: bool = False,
+    keep_graph: bool = False,
 ) -> Iterator[Variables]:
     """Adapts T sets of weights by `steps` gradient steps, each on its own task's loss.
 
@@ -22,14 +29,15 @@ def inner_loop(
         update: The optimiser's rule; `sgd` or `adam`.
         steps: Number of steps.
         first_order: Treat the inner gradients as constants when differentiating the result (FOMAML).
-        keep_graph: Whether the result stays connected to `params`, so that an outer loss can be differentiated through the
-            steps. False, in evaluation and for Reptile, needs the memory of one step only.
+        keep_graph: Whether the result stays connected to `params`, so that an outer loss can be differentiated through
+            the steps. False, in evaluation and for Reptile, needs the memory of one step only.
 
     Yields:
         The fast weights after 0, 1, ..., `steps` steps, name -> (T, *shape).
 
     Reference:
-        Finn, Abbeel and Levine, "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks", ICML 2017, equation (1).
+        Finn, Abbeel and Levine, "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks", ICML 2017,
+        equation (1).
     """
     moments: Variables = {}
     yield params
@@ -72,8 +80,8 @@ def sgd(lr: float) -> Update:
 def adam(lr: float, beta2: float = 0.999, eps: float = 1e-8) -> Update:
     """Adam with beta1 = 0, Reptile's inner optimiser: no momentum is carried from step to step, only the second moment.
 
-    Computes v <- beta2 * v + (1 - beta2) * g^2 and theta <- theta - lr * g / (sqrt(v / (1 - beta2^t)) + eps), with v = 0 at the
-    start of every task.
+    Computes v <- beta2 * v + (1 - beta2) * g^2 and theta <- theta - lr * g / (sqrt(v / (1 - beta2^t)) + eps), with v =
+    0 at the start of every task.
 
     Reference:
         Kingma and Ba, "Adam", ICLR 2015, Algorithm 1; beta1 = 0 as in Nichol, Achiam and Schulman, "On First-Order
@@ -84,9 +92,7 @@ def adam(lr: float, beta2: float = 0.999, eps: float = 1e-8) -> Update:
         square = {name: (1 - beta2) * gradient.square() for name, gradient in gradients.items()}
         moments = {name: beta2 * moments[name] + value if moments else value for name, value in square.items()}
         correction = 1 - beta2 ** (step + 1)
-        new_params = {
-            name: value - lr * gradients[name] / ((moments[name] / correction).sqrt() + eps) for name, value in params.items()
-        }
-        return new_params, moments
+        root = {name: (moment / correction).sqrt() for name, moment in moments.items()}
+        return {name: value - lr * gradients[name] / (root[name] + eps) for name, value in params.items()}, moments
 
     return update

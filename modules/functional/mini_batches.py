@@ -7,8 +7,8 @@ from torch import Tensor
 def mini_batch_indices(orders: Tensor, batch_size: int, steps: int) -> Tensor:
     """Cuts repeated shuffles of a task's examples into mini-batches.
 
-    The examples are gone through in one shuffled order after another, so every example is used once before any is used twice;
-    a mini-batch may span the end of one order and the start of the next, as in the authors' code.
+    The examples are gone through in one shuffled order after another, so every example is used once before any is used
+    twice; a mini-batch may span the end of one order and the start of the next, as in the authors' code.
 
     Args:
         orders: (T, R, S) int64: R permutations of a task's S examples, R * S >= steps * batch_size.

@@ -11,14 +11,14 @@ Variables = dict[str, Tensor]  # a network's parameters and buffers by name
 Strategy = Literal["vmap", "loop"]
 
 
-def forward_tasks(network: nn.Module, variables: Mapping[str, Tensor], x: Tensor, strategy: Strategy = "vmap") -> Tensor:
+def forward_tasks(network: nn.Module, variables: Mapping[str, Tensor], x: Tensor, strategy: Strategy) -> Tensor:
     """Applies a network to each task's examples with that task's variables. Batch statistics are per task.
 
     Args:
         network: Gives the structure and the training flag; its own parameters and buffers are not used.
         variables: Every parameter and buffer of `network` by name, each either (*shape), shared by all tasks, or
-            (T, *shape). Running statistics that a training forward pass updates must be (T, *shape): each task's copy is
-            updated in place.
+            (T, *shape). Running statistics that a training forward pass updates must be (T, *shape): each task's copy
+            is updated in place.
         x: (T, B, *input_shape).
         strategy: "vmap" computes all tasks at once, "loop" one by one; the results agree up to round-off.
 
@@ -41,7 +41,7 @@ def forward_tasks(network: nn.Module, variables: Mapping[str, Tensor], x: Tensor
 
 
 def part(variables: Mapping[str, Tensor], prefix: str) -> Variables:
-    """The variables whose name begins with `prefix`, without it: "network." turns "network.head.bias" into "head.bias"."""
+    """The variables whose names begin with `prefix`, without it: "network.head.bias" becomes "head.bias"."""
     return {name.removeprefix(prefix): value for name, value in variables.items() if name.startswith(prefix)}
 
 
@@ -51,6 +51,6 @@ def for_each_task(variables: Mapping[str, Tensor], n_tasks: int) -> Variables:
 
 
 def normalises_by_batch(network: nn.Module) -> bool:
-    """Whether a layer normalises by its batch's statistics in evaluation too, so that the examples of a batch see each other."""
+    """Whether a layer normalises by its batch's statistics in evaluation too, so that examples see each other."""
     norms = (layer for layer in network.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm))
     return any(norm.running_mean is None for norm in norms)
