@@ -1,0 +1,1 @@
+"""The application around the learners and the data: command line, runs, loggers, reports."""

@@ -1,0 +1,161 @@
+"""Runs one command in a run's folder: builds data, learner and Trainer, then trains, tests, reports."""
+
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers.logger import Logger
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+from app.arguments import without_option
+from app.command_line import CommandLine
+from app.episode_picture import EpisodePicture
+from app.errors import InterruptedRun
+from app.interruption import Interruption
+from app.metrics_file import MetricsFile
+from app.predictions import PredictionsFile
+from app.progress import RunProgress
+from app.quiet import silence_known_messages
+from app.report import report
+from app.run_files import RunFiles, config_text
+from app.run_folder import RUN_FOLDER_VARIABLE, RunFolder, new_run_folder, run_of
+from app.throughput import Throughput
+from app.wandb_run import start_wandb
+
+
+class Application(CommandLine):
+    """One command, from its arguments to its results.
+
+    Args:
+        arguments: The command line without the program's name.
+    """
+
+    def __init__(self, arguments: list[str]) -> None:
+        silence_known_messages()
+        self.run = RunFolder(Path())  # chosen when all that can be checked has been checked
+        self.throughput = Throughput()
+        self.run_files = RunFiles(self.run)
+        callbacks: list[Callback] = [self.throughput, self.run_files, Interruption(self.run, self.resume_command)]
+        if arguments[0] == "predict":
+            callbacks.append(PredictionsFile(self.run))
+        super().__init__(arguments, callbacks)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that writes."""
+        return not rank_zero_only.rank
+
+    def resume_command(self) -> str:
+        """What continues this run."""
+        arguments = without_option(self.arguments, "--ckpt_path")
+        return shlex.join(["python", "train.py", *arguments, "--ckpt_path", str(self.run.last_checkpoint)])
+
+    # ---- LightningCLI's steps, in their order
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Builds the Trainer; its loggers come when the run's folder is there."""
+        options = self.config_init[self.command]["trainer"]
+        own: list[Callback] = [RunProgress(self.throughput)] if options.get("enable_progress_bar") is not False else []
+        options["callbacks"] = [*(options.get("callbacks") or []), *own]
+        return super().instantiate_trainer(logger=False, **kwargs)
+
+    def after_instantiate_classes(self) -> None:
+        """Loads the data and checks that everything fits, and only then makes the run's folder."""
+        self.datamodule.trainer, self.model.trainer = self.trainer, self.trainer
+        self.datamodule.prepare_data()
+        self.datamodule.setup(self.command)
+        self.model.setup(self.command)
+        self._choose_folder()
+        self.run_files.config = config_text(self.config_dump)
+        for callback in self.trainer.callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+                callback.dirpath = os.path.realpath(self.run.checkpoints)
+            elif isinstance(callback, EpisodePicture):
+                callback.folder = self.run.path / "episodes"
+        if not self.trainer.fast_dev_run:
+            self.trainer.loggers = self._loggers()
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Runs the command; where it fails before it has made anything, its new folder goes again."""
+        failed = True
+        try:
+            super()._run_subcommand(subcommand)
+            failed = False
+        except SystemExit as stopped:  # Lightning's answer to a KeyboardInterrupt
+            raise InterruptedRun("Stopped at once." + self._how_to_go_on(), exit_code=130) from stopped
+        finally:
+            os.environ.pop(RUN_FOLDER_VARIABLE, None)
+            self._finish_wandb(failed)
+            if failed and self.is_first:
+                self.run.remove_if_empty_handed()
+
+    # ---- after the commands
+
+    def after_fit(self) -> None:
+        """Tests the best checkpoint; the weights as they are where there was no validation."""
+        self.trainer.strategy.barrier("fit is over")
+        best = self._best_checkpoint()
+        if best is None and self.is_first:
+            print(
+                f"No validation came before the end (they come every {self.trainer.val_check_interval:,} steps): "
+                "testing the last weights instead of the best."
+            )
+        self.steps_trained = self.trainer.global_step
+        self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best, weights_only=True, verbose=False)
+        self._report("test", best)
+
+    def after_test(self) -> None:
+        """Reports the test."""
+        self._report("test", self.options["ckpt_path"])
+
+    def after_validate(self) -> None:
+        """Reports the validation."""
+        self._report("val", self.options["ckpt_path"])
+
+    def _report(self, split: str, checkpoint: str | None) -> None:
+        if self.is_first:
+            report(self, split, checkpoint)
+
+    # ---- the run
+
+    def _choose_folder(self) -> None:
+        continued = run_of(self.checkpoint) if self.command == "fit" and self.checkpoint else None
+        if continued is not None and self.checkpoint is not None and self.checkpoint.name == "last.ckpt":
+            os.environ[RUN_FOLDER_VARIABLE] = str(continued.path)
+            chosen = continued
+        else:
+            chosen = new_run_folder(self.root, self.name, self.command, rank_zero_only.rank or 0)
+        self.run.path, self.run.created = chosen.path, chosen.created
+
+    def _loggers(self) -> list[Logger]:
+        loggers: list[Logger] = [MetricsFile(self.run.path / "metrics.csv")]
+        asked = self.config_init[self.command]["trainer"].get("logger")
+        if asked in (None, True):
+            if self.command == "fit" and self.is_first:
+                run_name = "/".join(self.run.path.absolute().parts[-2:])
+                dashboard = start_wandb(self.run.path, run_name, self.config_dump)
+                loggers += [dashboard] if dashboard is not None else []
+        elif asked:
+            loggers += asked if isinstance(asked, list) else [asked]
+        return loggers
+
+    def _best_checkpoint(self) -> str | None:
+        for callback in self.trainer.callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.best_model_path and Path(callback.best_model_path).is_file():
+                return os.path.relpath(callback.best_model_path)
+        best = self.run.best_checkpoint()  # of a run whose folder was moved
+        return None if best is None else str(best)
+
+    def _how_to_go_on(self) -> str:
+        if self.command == "fit" and self.run.last_checkpoint.is_file():
+            return f" Continue from {self.run.last_checkpoint} with: {self.resume_command()}"
+        return ""
+
+    def _finish_wandb(self, failed: bool) -> None:
+        for logger in self.trainer.loggers:
+            finish = getattr(getattr(logger, "experiment", None), "finish", None)
+            if finish is not None and self.is_first:
+                finish(exit_code=int(failed))

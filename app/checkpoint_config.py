@@ -1,0 +1,85 @@
+"""Reads a checkpoint's own configuration, so that `test`, `validate` and `predict` need nothing but its path."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from app.errors import UsageError
+
+# Set by links, from data.n_way and seed_everything: the parser refuses them in a configuration.
+LINK_TARGETS = {"model": "n_way", "data": "seed"}
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Loads a checkpoint on the CPU, with nothing in it executed.
+
+    Raises:
+        UsageError: If it is not there, not whole, or not a checkpoint of this application.
+    """
+    if not path.is_file():
+        raise UsageError(f"--ckpt_path {path}: there is no such file")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch names a dozen reasons in as many types
+        raise UsageError(f"--ckpt_path {path} is not a checkpoint, or only a part of one") from error
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise UsageError(f"--ckpt_path {path} is not a checkpoint: it holds no state_dict")
+    for key in ("hyper_parameters", "datamodule_hyper_parameters"):
+        if "_class_path" not in checkpoint.get(key, {}):
+            raise UsageError(f"--ckpt_path {path} does not carry its configuration: it was not written by `train.py fit`")
+    return checkpoint
+
+
+def checkpoint_config(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """The configuration that a checkpoint was trained with, as a configuration file's content.
+
+    Args:
+        checkpoint: What `read_checkpoint` returned.
+
+    Returns:
+        `seed_everything`, `model` and `data`, the last two with `class_path` and `init_args`, without link targets.
+    """
+    config: dict[str, Any] = {"seed_everything": checkpoint["datamodule_hyper_parameters"].get("seed", 0)}
+    for key, stored in (("model", "hyper_parameters"), ("data", "datamodule_hyper_parameters")):
+        arguments = {name: value for name, value in checkpoint[stored].items() if not name.startswith("_")}
+        arguments.pop(LINK_TARGETS[key], None)
+        config[key] = {"class_path": checkpoint[stored]["_class_path"], "init_args": arguments}
+    return config
+
+
+def check_same_method(checkpoint: dict[str, Any], path: Path, class_path: str) -> None:
+    """Refuses to load one method's checkpoint into another.
+
+    Raises:
+        UsageError: If the checkpoint's model class is not `class_path`.
+    """
+    trained = checkpoint["hyper_parameters"]["_class_path"].rpartition(".")[2]
+    asked = class_path.rpartition(".")[2]
+    if trained != asked:
+        raise UsageError(f"--ckpt_path {path} is a {trained}, and the configuration asks for a {asked}")
+
+
+def changed_arguments(checkpoint: dict[str, Any], config: dict[str, Any]) -> list[str]:
+    """What a resumed run sets otherwise than the run it resumes, e.g. `model.inner_lr: 0.4 -> 0.1`.
+
+    Args:
+        checkpoint: What `read_checkpoint` returned.
+        config: The resolved configuration, with `model` and `data`.
+    """
+    stored = checkpoint_config(checkpoint)
+    changes = []
+    for key in ("model", "data"):
+        before, now = _flat(stored[key]["init_args"]), _flat(config[key]["init_args"])
+        for name in before.keys() & now.keys():
+            if before[name] != now[name]:
+                changes.append(f"{key}.{name}: {before[name]} -> {now[name]}")
+    return sorted(changes)
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"outer": {"lr": 1}} as {"outer.lr": 1}."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat

@@ -1,0 +1,153 @@
+"""The command line as a configuration: what it says, what it leaves unsaid, and what is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning import Callback
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+from app import parser as parsing
+from app.arguments import COMMANDS, DEFAULT_CONFIG, config_files, option_values, run_name
+from app.checkpoint_choice import choose_checkpoint
+from app.checkpoint_config import changed_arguments, check_same_method, checkpoint_config, read_checkpoint
+from app.early_stopping import EarlyStopping
+from app.episode_picture import EpisodePicture
+from app.errors import UsageError
+from app.run_folder import run_of
+from app.trainer_options import DEFAULTS, check_trainer_options
+from datamodules.base import EpisodeDataModule
+from modules import Learner
+
+CHECKPOINT_DEFAULTS = {
+    "checkpoint.monitor": "val/accuracy",
+    "checkpoint.mode": "max",
+    "checkpoint.filename": "best-{step}",
+    "checkpoint.save_last": True,
+    "weights_only": True,  # nothing in a checkpoint is executed
+}
+
+
+class CommandLine(LightningCLI):
+    """Parses a command line, with the default configuration or the checkpoint's own behind it.
+
+    Args:
+        arguments: The command line without the program's name.
+        callbacks: Callbacks of every Trainer.
+    """
+
+    def __init__(self, arguments: list[str], callbacks: list[Callback]) -> None:
+        self.arguments = arguments
+        self.command = arguments[0]
+        self.checkpoint: Path | None = None
+        self.loaded: dict[str, Any] | None = None
+        super().__init__(
+            Learner,
+            EpisodeDataModule,
+            save_config_callback=None,
+            trainer_defaults={**DEFAULTS, "callbacks": callbacks},
+            seed_everything_default=0,
+            parser_class=parsing.OneLineParser,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            args=arguments,
+        )
+
+    # ---- the command line
+
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
+        """The one command that is run: building the others' parsers would take as long again."""
+        return {name: skip for name, skip in LightningCLI.subcommands().items() if name == self.command and name in COMMANDS}
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument("--seed_everything", type=int, default=0, help="Seed of the weights and of the training tasks.")
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(EarlyStopping, "early_stopping")
+        parser.add_lightning_class_args(EpisodePicture, "episode_picture")
+        parser.link_arguments("data.init_args.n_way", "model.init_args.n_way")
+        parser.link_arguments("seed_everything", "data.init_args.seed")
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        parser.set_defaults(CHECKPOINT_DEFAULTS)
+        if subcommand == "predict":
+            parser.set_defaults({"return_predictions": False})
+        return parser
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parses the command line after what it leaves unsaid: the default configuration, or the checkpoint's own."""
+        parsing.COMMAND_LINE[:] = self.arguments
+        self.config = parser.parse_args([self.command, *self._unsaid_arguments(), *self.arguments[1:]])
+        self.options = self.config[self.command]
+
+    def _parse_ckpt_path(self) -> None:
+        """Lightning's own reading of the checkpoint would undo the command line's overrides."""
+
+    def _unsaid_arguments(self) -> list[str]:
+        given = option_values(self.arguments, "--ckpt_path")
+        if {"-h", "--help"} & set(self.arguments) or any(".help" in argument for argument in self.arguments):
+            return []
+        if self.command == "fit":
+            if config_files(self.arguments):
+                return []
+            run = run_of(Path(given[-1])) if given else None
+            return ["--config", str(DEFAULT_CONFIG if run is None else run.path / "config.yaml")]
+        if not given:
+            raise UsageError(f"{self.command} needs --ckpt_path: a checkpoint, a run's folder, or the word best or last")
+        self._load_checkpoint(given[-1], run_name(self.arguments, "model", "data"))
+        assert self.loaded is not None
+        return ["--config", json.dumps(checkpoint_config(self.loaded))]
+
+    # ---- the checkpoint and the run
+
+
+    @property
+    def root(self) -> Path:
+        """The folder of all runs."""
+        given = option_values(self.arguments, "--trainer.default_root_dir")
+        return Path(given[-1] if given else "runs")
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        class_names = (self.options[key]["class_path"].rpartition(".")[2] for key in ("model", "data"))
+        return run_name(self.arguments, *class_names) if config_files(self.arguments) else self._name_without_config(*class_names)
+
+    def _name_without_config(self, model: str, data: str) -> str:
+        run = run_of(self.checkpoint) if self.checkpoint else None
+        if run is not None:
+            return run.path.absolute().parent.name
+        return DEFAULT_CONFIG.stem if self.command == "fit" else f"{model}_{data}".lower()
+
+    def before_instantiate_classes(self) -> None:
+        """Checks all that can be checked before anything is built."""
+        check_trainer_options(self.command, self.options["trainer"].as_dict())
+        given = self.options.get("ckpt_path")
+        if self.command == "fit" and given:
+            self._load_checkpoint(given, self.name)
+        if self.loaded is not None and self.checkpoint is not None:
+            check_same_method(self.loaded, self.checkpoint, self.options["model"]["class_path"])
+            if self.command == "fit":
+                self._say_what_changed()
+        self.options["ckpt_path"] = str(self.checkpoint) if self.checkpoint else None
+
+    def _load_checkpoint(self, given: str, name: str) -> None:
+        self.checkpoint = choose_checkpoint(given, self.root, name)
+        if self.checkpoint is not None:
+            self.loaded = read_checkpoint(self.checkpoint)
+        elif self.command != "fit" or given == "best":
+            raise UsageError(f"--ckpt_path {given}: there is no run of {name} in {self.root}/")
+        else:  # a cluster's job is started again with the same command, whether it has run before or not
+            print(f"No run of {name} to continue in {self.root}/: starting a new one.")
+
+    @rank_zero_only
+    def _say_what_changed(self) -> None:
+        assert self.loaded is not None
+        config = {key: self.options[key].as_dict() for key in ("model", "data")}
+        for change in changed_arguments(self.loaded, config):
+            print(f"Not as in the run that is continued: {change}")

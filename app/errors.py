@@ -1,0 +1,77 @@
+"""Errors as a user sees them: one line on stderr and an exit code."""
+
+import os
+import pickle
+import sys
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+# What wrong input raises; anything else is a mistake of the program and keeps its traceback.
+RUN_TIME_ERRORS = (ValueError, OSError, RuntimeError, ImportError, MemoryError, zipfile.BadZipFile, pickle.UnpicklingError)
+
+
+class UsageError(Exception):
+    """The command line or a configuration file asks for something that does not exist; exit code 2."""
+
+
+class InterruptedRun(Exception):
+    """The user or the cluster stopped the run; its checkpoint is kept.
+
+    Args:
+        message: What was kept and how to go on.
+        exit_code: 128 + the signal's number.
+    """
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def one_line(error: BaseException | str) -> str:
+    """An error's message with its line breaks and indentation made into single spaces."""
+    text = " ".join(str(error).split())
+    return text or type(error).__name__
+
+
+def stop(message: BaseException | str, exit_code: int) -> NoReturn:
+    """Prints one line and exits."""
+    rank = _rank()
+    where = f"rank {rank}: " if rank else ""
+    print(f"{where}error: {one_line(message)}", file=sys.stderr, flush=True)
+    sys.exit(exit_code)
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turns what wrong input raises into one line and an exit code; QUICKSTUDY_DEBUG=1 leaves the traceback."""
+    try:
+        yield
+    except InterruptedRun as stopped:
+        if _rank() == 0:
+            print(stopped, file=sys.stderr, flush=True)
+        sys.exit(stopped.exit_code)
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        sys.exit(130)
+    except UsageError as error:
+        if os.environ.get("QUICKSTUDY_DEBUG"):
+            raise
+        if _rank() == 0:  # every rank reads the same command line
+            stop(error, exit_code=2)
+        sys.exit(2)
+    except Exception as error:
+        if os.environ.get("QUICKSTUDY_DEBUG") or not _is_input_error(error):
+            raise
+        stop(error, exit_code=1)
+
+
+def _is_input_error(error: Exception) -> bool:
+    return isinstance(error, RUN_TIME_ERRORS) or type(error).__name__ == "MisconfigurationException"
+
+
+def _rank() -> int:
+    """This process's rank, from the launcher's environment variables."""
+    names = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
+    return next((int(os.environ[name]) for name in names if os.environ.get(name, "").isdigit()), 0)

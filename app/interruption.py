@@ -1,0 +1,64 @@
+"""Ctrl-C and the cluster's SIGTERM stop a run between two steps, with its state saved."""
+
+import signal
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from app.errors import InterruptedRun
+from app.run_folder import RunFolder
+
+RANKS_AGREE_EVERY = 10  # steps; ranks that stopped at different steps would wait for each other for ever
+
+
+class Interruption(Callback):
+    """Saves last.ckpt and ends the run after the step in which the signal came; a second signal ends it at once.
+
+    Args:
+        run: The run's folder.
+        resume_command: Gives the command that continues the run.
+    """
+
+    def __init__(self, run: RunFolder, resume_command: Callable[[], str]) -> None:
+        self.run = run
+        self.resume_command = resume_command
+        self.signal: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._remember)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._restore()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._restore()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        stop = self.signal is not None
+        if trainer.world_size > 1:
+            if trainer.global_step % RANKS_AGREE_EVERY:
+                return
+            stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
+        if stop:
+            trainer.save_checkpoint(self.run.last_checkpoint)
+            number = self.signal or signal.SIGTERM
+            raise InterruptedRun(
+                f"Stopped after step {trainer.global_step:,}; the state is in {self.run.last_checkpoint}. "
+                f"Continue with: {self.resume_command()}",
+                exit_code=128 + number,
+            )
+
+    def _remember(self, number: int, frame: Any) -> None:
+        if self.signal is not None:
+            raise KeyboardInterrupt
+        self.signal = number
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before.clear()

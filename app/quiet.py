@@ -1,0 +1,31 @@
+"""Silences what Lightning and its parts say on every run; other warnings stay."""
+
+import logging
+import warnings
+
+# The beginning of each message, as a regular expression.
+KNOWN = (
+    r".*does not have many workers",
+    r".*`isinstance\(treespec, LeafSpec\)` is deprecated",
+    r".*LeafSpec",
+    r"Checkpoint directory .* exists and is not empty",
+    r".*The `?IterableDataset`? has `__len__` defined",
+    r".*Your `IterableDataset` has `__len__`",
+    r".*There is a wandb run already in progress",
+    r".*LightningCLI's args parameter is intended",
+    r"The number of training batches .* is smaller than the logging interval",
+    r".*No device id is provided via `init_process_group`",
+    r".*barrier\(\): using the device under current context",
+)
+
+
+def silence_known_messages() -> None:
+    """Hides device announcements, tips and warnings that do not apply here."""
+    for name in ("pytorch_lightning", "lightning", "lightning_fabric", "lightning.pytorch", "lightning.fabric"):
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.WARNING)
+        for child in list(logging.root.manager.loggerDict):
+            if child.startswith(name + "."):
+                logging.getLogger(child).setLevel(logging.WARNING)
+    for message in KNOWN:
+        warnings.filterwarnings("ignore", message=message)

@@ -1,0 +1,58 @@
+"""Ends a run: results.json, W&B's summary and one line for the reader."""
+
+import os
+import shlex
+import sys
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from app.results import RunFacts, collect_results, readable, write_results
+
+if TYPE_CHECKING:
+    from app.application import Application
+
+
+def report(application: "Application", split: str, checkpoint: str | None) -> None:
+    """Writes and prints what an evaluation found.
+
+    Args:
+        application: The application, whose Trainer has just evaluated.
+        split: "test" or "val".
+        checkpoint: What was evaluated; None: the current weights.
+    """
+    trainer, data = application.trainer, application.datamodule
+    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    n_tasks = data.evaluation.n_test_tasks if split == "test" else data.evaluation.n_val_tasks
+    protocol = {**data.protocol(), **application.model.protocol()}
+    results = collect_results(split, metrics, n_tasks, protocol, _facts(application, checkpoint))
+    write_results(application.run.path / "results.json", results)
+    for logger in trainer.loggers:
+        if hasattr(logger, "add_results"):
+            logger.add_results(results)
+    print(readable(results))
+    print(f"results: {application.run.path / 'results.json'}")
+
+
+def _facts(application: "Application", checkpoint: str | None) -> RunFacts:
+    trainer, throughput, loaded = application.trainer, application.throughput, application.loaded
+    step = trainer.global_step
+    if application.command != "fit" and loaded is not None:  # the training was in another process
+        step = loaded.get("global_step", 0)
+        throughput.load_state_dict(loaded.get("callbacks", {}).get("Throughput", throughput.state_dict()))
+    return RunFacts(
+        seed=application.options["seed_everything"],
+        checkpoint=checkpoint,
+        command=shlex.join([os.path.basename(sys.argv[0] or "train.py"), *application.arguments]),
+        device=_device_name(trainer),
+        precision=str(trainer.precision),
+        train_seconds=throughput.seconds,
+        tasks_per_second=throughput.mean_rate,
+        global_step=step,
+    )
+
+
+def _device_name(trainer: Any) -> str:
+    device = trainer.strategy.root_device
+    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return f"{trainer.world_size} x {kind}" if trainer.world_size > 1 else kind

@@ -1,0 +1,115 @@
+"""results.json and the line that ends a run: the accuracy with all that it depends on."""
+
+import json
+import os
+import platform
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+PROTOCOL_NAMES = {"n_way": "way", "k_shot": "shot", "n_query": "query", "inner_steps": "steps"}
+
+
+@dataclass
+class RunFacts:
+    """What a result states beside its scores.
+
+    Args:
+        seed: The training seed.
+        checkpoint: The checkpoint that was evaluated, as a path; None: the current weights.
+        command: The command line.
+        device: The device's name.
+        precision: The Trainer's precision.
+        train_seconds: Training time without validations, in s.
+        tasks_per_second: Mean training throughput.
+        global_step: Outer steps of training.
+    """
+
+    seed: int
+    checkpoint: str | None
+    command: str
+    device: str
+    precision: str
+    train_seconds: float
+    tasks_per_second: float
+    global_step: int
+
+
+def collect_results(
+    split: str, metrics: dict[str, float], n_tasks: int, protocol: dict[str, Any], facts: RunFacts
+) -> dict[str, Any]:
+    """The content of results.json.
+
+    Args:
+        split: "test" or "val": the metrics' prefix.
+        metrics: What the learner logged, e.g. `test/accuracy`, in [0, 1].
+        n_tasks: Tasks that were evaluated.
+        protocol: The data's and the learner's protocols together.
+        facts: What the result depends on.
+    """
+    scores = {name.removeprefix(f"{split}/"): value for name, value in metrics.items() if name.startswith(f"{split}/")}
+    curve = sorted((int(name.rpartition("_")[2]), name) for name in scores if "_after_" in name)
+    results: dict[str, Any] = {
+        "split": split,
+        **{name: value for name, value in scores.items() if "_after_" not in name},
+        "n_tasks": n_tasks,
+        "protocol": {PROTOCOL_NAMES.get(name, name): value for name, value in protocol.items()},
+        "adaptation_curve": {str(step): scores[name] for step, name in curve},
+        "checkpoint": facts.checkpoint,
+        "global_step": facts.global_step,
+        "seed": facts.seed,
+        "wall_time": round(facts.train_seconds, 2),
+        "tasks_per_second": round(facts.tasks_per_second, 2),
+        "device": facts.device,
+        "precision": facts.precision,
+        "versions": versions(),
+        "command": facts.command,
+    }
+    return results
+
+
+def readable(results: dict[str, Any]) -> str:
+    """One line, e.g. `test accuracy 93.12% +- 0.41% (1,000 tasks, 5-way 1-shot, transductive)`."""
+    protocol = results["protocol"]
+    tasks = f"{results['n_tasks']:,} tasks, {protocol.get('way')}-way {protocol.get('shot')}-shot"
+    score = f"{results['split']} accuracy {_percent(results, '')}"
+    kinds = [kind for kind in ("transductive", "inductive") if f"accuracy_{kind}" in results]
+    if not kinds:
+        return f"{score} ({tasks}, {'transductive' if protocol.get('transductive') else 'inductive'})"
+    headline, other = kinds if protocol.get("transductive") else reversed(kinds)
+    return f"{score} ({tasks}, {headline}); {_percent(results, '_' + other)} {other}"
+
+
+def write_results(path: Path, results: dict[str, Any]) -> None:
+    """Writes JSON whole or not at all."""
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(results, indent=2) + "\n")
+    os.replace(part, path)
+
+
+def versions() -> dict[str, str | None]:
+    """What the numbers were made with."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "pytorch_lightning": pl.__version__,
+        "quickstudy": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    """This repository's commit, with `-dirty` where files were changed; None outside a git checkout."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None
+
+
+def _percent(results: dict[str, Any], suffix: str) -> str:
+    return f"{results['accuracy' + suffix]:.2%} +- {results['ci95' + suffix]:.2%}"

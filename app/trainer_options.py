@@ -1,0 +1,58 @@
+"""The Trainer's defaults here, and what it is refused before it starts."""
+
+from typing import Any
+
+import torch
+
+from app.errors import UsageError
+
+DEFAULTS: dict[str, Any] = {
+    "accelerator": "auto",
+    "devices": 1,
+    "max_epochs": -1,  # the task stream has no end
+    "check_val_every_n_epoch": None,
+    "val_check_interval": 500,
+    "num_sanity_val_steps": 0,
+    "log_every_n_steps": 50,
+    "inference_mode": False,  # inner steps need gradients in evaluation too
+    "use_distributed_sampler": False,  # the stream gives each rank its share
+    "enable_model_summary": False,
+}
+
+
+def check_trainer_options(command: str, options: dict[str, Any]) -> None:
+    """Refuses what Lightning would ignore, change or fail on late.
+
+    Args:
+        command: "fit", ...
+        options: The trainer's part of the configuration.
+
+    Raises:
+        UsageError: Says which option, and what to set.
+    """
+    if options.get("gradient_clip_val") is not None:
+        raise UsageError("trainer.gradient_clip_val has no effect on a learner that steps by itself: set --model.outer.clip_norm")
+    if options.get("accumulate_grad_batches", 1) != 1:
+        raise UsageError(
+            "trainer.accumulate_grad_batches has no effect on a learner that steps by itself: set --model.outer.accumulate_batches"
+        )
+    if str(options.get("precision")) in ("16", "16-mixed", "16-true") and _on_cpu(options["accelerator"]):
+        raise UsageError(f"trainer.precision {options['precision']} needs a GPU: on a CPU use bf16-mixed or 32-true")
+    if command == "fit":
+        _check_length(options)
+
+
+def _check_length(options: dict[str, Any]) -> None:
+    max_steps, interval = options["max_steps"], options["val_check_interval"]
+    if max_steps == 0 or max_steps < -1:
+        raise UsageError(f"trainer.max_steps must be at least 1, got {max_steps}")
+    if max_steps == -1 and options.get("max_time") is None and not options.get("fast_dev_run"):
+        raise UsageError("how long to train is not said: set --trainer.max_steps, the number of outer steps")
+    if options.get("max_epochs") not in (-1, None):
+        raise UsageError("trainer.max_epochs does not apply: the task stream has no end; set --trainer.max_steps")
+    if interval is not None and not (isinstance(interval, int) and interval > 0):
+        raise UsageError(f"trainer.val_check_interval counts training batches and must be at least 1, got {interval}")
+
+
+def _on_cpu(accelerator: Any) -> bool:
+    return accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available())
