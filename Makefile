@@ -50,7 +50,7 @@ $(RUN):
 	header = sysconfig.get_path('include') + '/Python.h'; \
 	os.path.exists(header) or sys.exit(header + ' is missing: install the Python headers (Debian: python3-dev)')"
 	@command -v gcc >/dev/null || { echo "gcc is missing, and learn2learn is built with it: install it (Debian: gcc libc6-dev)" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 # pip is upgraded first: the one in Python 3.11 refuses the learn2learn line.
 $(TRAIN_READY): requirements.txt | $(RUN)
