@@ -60,6 +60,9 @@ class Application(CommandLine):
         options = self.config_init[self.command]["trainer"]
         own: list[Callback] = [RunProgress(self.throughput)] if options.get("enable_progress_bar") is not False else []
         options["callbacks"] = [*(options.get("callbacks") or []), *own]
+        if self.command != "fit":  # nothing to save, to stop or to draw
+            self._parser(self.command).callback_keys.clear()
+            kwargs["enable_checkpointing"] = False
         return super().instantiate_trainer(logger=False, **kwargs)
 
     def after_instantiate_classes(self) -> None:
@@ -103,7 +106,8 @@ class Application(CommandLine):
                 f"No validation came before the end (they come every {self.trainer.val_check_interval:,} steps): "
                 "testing the last weights instead of the best."
             )
-        self.steps_trained = self.trainer.global_step
+        if self.loaded is not None and self.loaded["global_step"] >= self.trainer.global_step and self.is_first:
+            print(f"Nothing was left to train: the run is at step {self.trainer.global_step:,}.")
         self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best, weights_only=True, verbose=False)
         self._report("test", best)
 

@@ -81,8 +81,8 @@ def check_arguments(arguments: Sequence[str]) -> None:
             raise UsageError(f"--{name} has no effect on a learner that steps by itself: set --{LEARNERS_OWN[name]}")
 
 
-def run_name(arguments: Sequence[str], model: str, data: str) -> str:
-    """The folder under runs/: the first configuration file's stem, or model_data.
+def run_name(arguments: Sequence[str]) -> str:
+    """The folder under runs/: the first configuration file's stem, or the default one's.
 
     A run's own config.yaml names its run.
     """
@@ -92,7 +92,7 @@ def run_name(arguments: Sequence[str], model: str, data: str) -> str:
             return path.absolute().parent.parent.name
         if path.is_file():
             return path.stem
-    return f"{model}_{data}".lower()
+    return DEFAULT_CONFIG.stem
 
 
 def _short(path: Path) -> str:

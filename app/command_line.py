@@ -17,7 +17,7 @@ from app.early_stopping import EarlyStopping
 from app.episode_picture import EpisodePicture
 from app.errors import UsageError
 from app.run_folder import run_of
-from app.trainer_options import DEFAULTS, check_trainer_options
+from app.trainer_options import DEFAULTS, check_counts, check_trainer_options
 from datamodules.base import EpisodeDataModule
 from modules import Learner
 
@@ -75,13 +75,14 @@ class CommandLine(LightningCLI):
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         parser.set_defaults(CHECKPOINT_DEFAULTS)
-        if subcommand == "predict":
-            parser.set_defaults({"return_predictions": False})
+        own = {"predict": {"return_predictions": False}, "test": {"verbose": False}, "validate": {"verbose": False}}
+        parser.set_defaults(own.get(subcommand, {}))
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parses the command line after what it leaves unsaid: the default configuration, or the checkpoint's own."""
-        parsing.COMMAND_LINE[:] = self.arguments
+        options = list(parsing.option_names(self._subcommand_parsers[self.command]))
+        parsing.PARSED.arguments, parsing.PARSED.options = self.arguments, options
         self.config = parser.parse_args([self.command, *self._unsaid_arguments(), *self.arguments[1:]])
         self.options = self.config[self.command]
 
@@ -99,7 +100,7 @@ class CommandLine(LightningCLI):
             return ["--config", str(DEFAULT_CONFIG if run is None else run.path / "config.yaml")]
         if not given:
             raise UsageError(f"{self.command} needs --ckpt_path: a checkpoint, a run's folder, or the word best or last")
-        self._load_checkpoint(given[-1], run_name(self.arguments, "model", "data"))
+        self._load_checkpoint(given[-1], run_name(self.arguments))
         assert self.loaded is not None
         return ["--config", json.dumps(checkpoint_config(self.loaded))]
 
@@ -115,18 +116,15 @@ class CommandLine(LightningCLI):
     @property
     def name(self) -> str:
         """The run's name."""
-        class_names = (self.options[key]["class_path"].rpartition(".")[2] for key in ("model", "data"))
-        return run_name(self.arguments, *class_names) if config_files(self.arguments) else self._name_without_config(*class_names)
-
-    def _name_without_config(self, model: str, data: str) -> str:
         run = run_of(self.checkpoint) if self.checkpoint else None
-        if run is not None:
+        if run is not None and not config_files(self.arguments):
             return run.path.absolute().parent.name
-        return DEFAULT_CONFIG.stem if self.command == "fit" else f"{model}_{data}".lower()
+        return run_name(self.arguments)
 
     def before_instantiate_classes(self) -> None:
         """Checks all that can be checked before anything is built."""
         check_trainer_options(self.command, self.options["trainer"].as_dict())
+        check_counts(self.options["data"]["init_args"].as_dict())
         given = self.options.get("ckpt_path")
         if self.command == "fit" and given:
             self._load_checkpoint(given, self.name)

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -35,11 +36,29 @@ def one_line(error: BaseException | str) -> str:
     return text or type(error).__name__
 
 
+def innermost(message: str) -> str:
+    """The reason inside one of jsonargparse's messages, which names every type it has tried around it."""
+    text = one_line(message)
+    if "Errors: - " in text:
+        text = text.rpartition("Errors: - ")[2]
+        text = re.split(r" - Expected a| Given value type:", text)[0]
+    return re.sub(r"<class '([\w.]+)'>", r"\1", text)
+
+
+def _short_mismatch(text: str) -> str:
+    """PyTorch lists every tensor that does not fit; the first one says enough."""
+    match = re.match(r"Error\(s\) in loading state_dict for (\w+): (.*)", text)
+    if not match:
+        return text
+    reasons = re.split(r"\. (?=size mismatch)|(?<=\.) (?=Unexpected|Missing)", match[2])
+    return f"the checkpoint's weights do not fit the configured {match[1]}: {reasons[0].rstrip('. ')}"
+
+
 def stop(message: BaseException | str, exit_code: int) -> NoReturn:
     """Prints one line and exits."""
     rank = _rank()
     where = f"rank {rank}: " if rank else ""
-    print(f"{where}error: {one_line(message)}", file=sys.stderr, flush=True)
+    print(f"{where}error: {_short_mismatch(innermost(str(message)) or one_line(message))}", file=sys.stderr, flush=True)
     sys.exit(exit_code)
 
 

@@ -3,39 +3,56 @@
 import dataclasses
 import inspect
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from pytorch_lightning import LightningDataModule, LightningModule
 from pytorch_lightning.cli import LightningArgumentParser
 
-from app.arguments import did_you_mean
-from app.errors import UsageError, one_line
+import datamodules  # noqa: F401  (so that `--data Omniglot` finds its class)
+from app.arguments import config_files, did_you_mean
+from app.errors import UsageError, innermost, one_line
 from datamodules.base import EpisodeDataModule
-from modules import Learner
+from modules import Backbone, Learner
 
-COMMAND_LINE: list[str] = []  # what is being parsed; jsonargparse's messages quote only parts of it
+
+@dataclass
+class Parsed:
+    """What is being parsed, for messages: jsonargparse quotes only parts of it.
+
+    Attributes:
+        arguments: The command line.
+        options: The command's options, without dashes.
+    """
+
+    arguments: list[str] = field(default_factory=list)
+    options: list[str] = field(default_factory=list)
+
+
+PARSED = Parsed()
 
 
 class OneLineParser(LightningArgumentParser):
     """Lightning's parser, with errors raised as UsageError and a suggestion for a misspelt name."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raises what argparse would print over many lines."""
-        raise UsageError(readable(message, COMMAND_LINE, list(_option_names(self)))) from ex
+        raise UsageError(readable(message, PARSED)) from ex
 
 
-def readable(message: str, arguments: Sequence[str], options: Sequence[str]) -> str:
+def readable(message: str, parsed: Parsed) -> str:
     """One line for one of jsonargparse's messages.
 
     Args:
         message: What jsonargparse says.
-        arguments: The command line.
-        options: The options there are, to suggest one.
+        parsed: What was being parsed.
     """
     unknown = re.search(r"[Oo]ption '([^']+)'|unrecognized arguments: (\S+)", message)
     if unknown:
-        return _unknown_option((unknown[1] or unknown[2]).partition("=")[0].lstrip("-"), arguments, options)
+        return _unknown_option((unknown[1] or unknown[2]).partition("=")[0], parsed)
     key = re.search(r'Parser key "([^"]+)"', message)
     wrong_class = re.search(r"Expected a dot import path string: (\S+)", message)
     if key and wrong_class and key[1] in ("model", "data"):
@@ -44,49 +61,76 @@ def readable(message: str, arguments: Sequence[str], options: Sequence[str]) -> 
         return f"--{key[1]}: no class {wrong_class[1]!r}{hint}"
     required = re.search(r"arguments are required: (.+)", message)
     if required:
-        names_needed = re.findall(r"\b(?:model|data)\b", required[1])
-        return f"no {' and no '.join(sorted(set(names_needed)))} given: name a file with --config, e.g. one of configs/"
-    if key and "\n" in message:
-        detail = re.sub(r"<class '([\w.]+)'>", r"\1", one_line(message.partition("\n")[2]).lstrip("- "))
-        return f"{_full_name(key[1], arguments)}: {detail[:1].lower() + detail[1:]}"
+        missing = sorted(set(re.findall(r"\b(?:model|data)\b", required[1])))
+        return f"no {' and no '.join(missing)} given: name a file with --config, e.g. one of those in configs/"
+    if "expected one argument" in message:
+        return f"{parsed.arguments[-1]} needs a value"
+    if "Problems parsing config" in message:
+        files = ", ".join(config_files(parsed.arguments))
+        problem = one_line(message.partition(":")[2]).replace('in "<unicode string>", ', "at ")
+        return f"{files}: not a YAML file: {problem}"
+    if key:
+        return _wrong_value(key[1], message, parsed)
     return one_line(message)
 
 
-def _unknown_option(name: str, arguments: Sequence[str], options: Sequence[str]) -> str:
-    full = _full_name(name, arguments)
-    known = {option.replace(".init_args.", "."): option for option in options}
-    wanted = full.lstrip("-").replace(".init_args.", ".")
-    hint = did_you_mean(wanted, known)
-    if not hint and "." not in wanted:  # from a file: only the last part of its name is known
-        last = {option.rpartition(".")[2]: option for option in known}
-        near = did_you_mean(wanted, last)
-        hint = near.replace(near[len("; did you mean ") : -1], last[near[len("; did you mean ") : -1]]) if near else ""
-    return f"no option {full}{hint.replace('mean ', 'mean --')}"
-
-
-def _full_name(name: str, arguments: Sequence[str]) -> str:
-    """The option as it was typed, where jsonargparse quotes only its end."""
-    typed = (argument.partition("=")[0] for argument in arguments if argument.startswith("--"))
-    return next((option for option in typed if option.endswith(name)), name)
-
-
-def _option_names(parser: LightningArgumentParser) -> Iterator[str]:
-    """Every option of a command without its dashes, those of all models and data sets among them."""
+def option_names(parser: LightningArgumentParser) -> Iterator[str]:
+    """Every option of a command without its dashes, those of all models, backbones and data sets among them."""
     for action in parser._actions:
         yield from (option[2:] for option in action.option_strings if option.startswith("--"))
-    for key, base in (("model", Learner), ("data", EpisodeDataModule)):
+    for key, base in (("model", Learner), ("data", EpisodeDataModule), ("model.backbone", Backbone)):
         for kind in _subclasses(base):
             yield from (f"{key}.{name}" for name in _argument_names(kind))
+
+
+def _wrong_value(key: str, message: str, parsed: Parsed) -> str:
+    literals = re.findall(r"typing\.Literal\[([^\]]+)\]", message)
+    detail = innermost(message.partition(":")[2])
+    if re.match(r"^-{0,2}[\w.]+( in \S+)?: ", detail):  # a message of this parser, one level further in
+        return detail if detail.startswith("-") else f"{key}.{detail}"
+    if literals:
+        choices = dict.fromkeys(choice.strip(" '\"") for group in literals for choice in group.split(","))
+        got = re.search(r"(?:Got|Given) value: (\S+)", message)
+        detail = f"expected one of {', '.join(choices)}, got {got[1] if got else 'something else'}"
+    detail = re.sub(r"^Expected an? (\S+)\. Got value: ", r"expected \1, got ", detail)
+    no_class = re.search(r"class_path '([\w.]+)': .*has no attribute", detail)
+    if no_class:
+        names = [kind.__name__ for base in (Learner, EpisodeDataModule, Backbone) for kind in _subclasses(base)]
+        detail = f"there is no class {no_class[1]}{did_you_mean(no_class[1].rpartition('.')[2], names)}"
+    if detail.startswith("no option"):
+        return detail
+    name = _full_name(key, parsed)
+    where = "" if name.startswith("--") else "".join(f" in {file}" for file in config_files(parsed.arguments)[-1:])
+    return f"{name}{where}: {detail}"
+
+
+def _unknown_option(name: str, parsed: Parsed) -> str:
+    if not name.startswith("-") and name in parsed.arguments:
+        return f"unexpected argument {name!r}"
+    full = _full_name(name.lstrip("-"), parsed)
+    known = dict.fromkeys(option.replace(".init_args.", ".") for option in parsed.options)
+    if full.startswith("--"):
+        wanted = full[2:].replace(".init_args.", ".")
+        return f"no option {full}{did_you_mean(wanted, known).replace('mean ', 'mean --')}"
+    last = {option.rpartition(".")[2]: option for option in known}  # a file's messages carry only a name's end
+    files = " and ".join(config_files(parsed.arguments)) or "the configuration"
+    return f"no option {full} in {files}{did_you_mean(full, known) or did_you_mean(full, last)}"
+
+
+def _full_name(name: str, parsed: Parsed) -> str:
+    """The option as it was typed, where jsonargparse quotes only its end."""
+    typed = (argument.partition("=")[0] for argument in parsed.arguments if argument.startswith("--"))
+    return next((option for option in typed if option.endswith(name)), name)
 
 
 def _argument_names(kind: type[Any]) -> Iterator[str]:
     for name, parameter in inspect.signature(kind).parameters.items():
         yield name
         if dataclasses.is_dataclass(parameter.default):
-            yield from (f"{name}.{field.name}" for field in dataclasses.fields(parameter.default))
+            yield from (f"{name}.{member.name}" for member in dataclasses.fields(parameter.default))
 
 
-def _subclasses(base: type[LightningModule] | type[LightningDataModule]) -> Iterator[type[Any]]:
+def _subclasses(base: type[Any]) -> Iterator[type[Any]]:
     for kind in base.__subclasses__():
         yield kind
         yield from _subclasses(kind)

@@ -11,6 +11,7 @@ KNOWN = (
     r"Checkpoint directory .* exists and is not empty",
     r".*The `?IterableDataset`? has `__len__` defined",
     r".*Your `IterableDataset` has `__len__`",
+    r"Be aware that when using `ckpt_path`, callbacks used",  # `test` needs no callback of `fit`
     r".*There is a wandb run already in progress",
     r".*LightningCLI's args parameter is intended",
     r"The number of training batches .* is smaller than the logging interval",

@@ -38,8 +38,24 @@ def check_trainer_options(command: str, options: dict[str, Any]) -> None:
         )
     if str(options.get("precision")) in ("16", "16-mixed", "16-true") and _on_cpu(options["accelerator"]):
         raise UsageError(f"trainer.precision {options['precision']} needs a GPU: on a CPU use bf16-mixed or 32-true")
+    if str(options["devices"]) == "0" or str(options["devices"]).startswith("-") and str(options["devices"]) != "-1":
+        raise UsageError(f"trainer.devices must be at least 1, or -1 for all there are, got {options['devices']}")
     if command == "fit":
         _check_length(options)
+
+
+def check_counts(data: dict[str, Any]) -> None:
+    """Refuses a task of nothing before a network is built for it.
+
+    Args:
+        data: The data module's arguments.
+
+    Raises:
+        UsageError: If a count is not positive.
+    """
+    for name in ("n_way", "k_shot", "n_query", "meta_batch_size"):
+        if data.get(name, 1) < 1:
+            raise UsageError(f"data.{name} must be at least 1, got {data[name]}")
 
 
 def _check_length(options: dict[str, Any]) -> None:
