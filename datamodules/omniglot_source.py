@@ -1,0 +1,175 @@
+"""Omniglot as it lies on a disk: finds its two parts, extracted or as zips, and lists and decodes their drawings."""
+
+import io
+import os
+import re
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+PARTS = ("images_background", "images_evaluation")
+FOLDERS = ("", "omniglot", "omniglot-py")  # under the root, in the order in which they are tried
+DRAWINGS_PER_CHARACTER = 20
+SIDE = 105  # pixels of an original drawing
+
+# ALPHABET/characterNN/NAME.png; a name that begins with a dot is a file manager's, not a drawing.
+_DRAWING = re.compile(r"(?P<character>[^/]+/character\d+)/[^/.][^/]*\.png", re.IGNORECASE)
+
+
+class Drawing(NamedTuple):
+    """One file: its character ("Korean/character07"), its path under the part, and what changes when it changes."""
+
+    character: str
+    path: str
+    stamp: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of Omniglot's two parts: the extracted folder, or a zip that is read as it is."""
+
+    path: Path
+
+    def drawings(self) -> list[Drawing]:
+        """All drawings of the part, in no particular order."""
+        return self._zipped() if self.path.suffix == ".zip" else self._extracted()
+
+    def read(self, drawings: Iterable[Drawing]) -> Iterator[bytes]:
+        """Yields the files of some drawings.
+
+        Raises:
+            ValueError: If a file cannot be read; names it.
+        """
+        if self.path.suffix != ".zip":
+            yield from (self._read_file(drawing) for drawing in drawings)
+            return
+        with _opened(self.path) as archive:
+            for drawing in drawings:
+                yield self._read_member(archive, drawing)
+
+    def place(self, drawing: Drawing) -> str:
+        """Where a drawing lies, for messages."""
+        return f"{drawing.path} in {self.path}" if self.path.suffix == ".zip" else str(self.path / drawing.path)
+
+    def _extracted(self) -> list[Drawing]:
+        drawings = []
+        for folder, _, files in os.walk(self.path):
+            inside = Path(folder).relative_to(self.path).as_posix()
+            for file in files:
+                if match := _DRAWING.fullmatch(f"{inside}/{file}"):
+                    status = os.stat(os.path.join(folder, file))
+                    stamp = (status.st_size, status.st_mtime_ns)
+                    drawings.append(Drawing(match["character"], f"{inside}/{file}", stamp))
+        return drawings
+
+    def _zipped(self) -> list[Drawing]:
+        drawings = []
+        prefix = f"{self.path.stem}/"
+        with _opened(self.path) as archive:
+            for member in archive.infolist():
+                if match := _DRAWING.fullmatch(member.filename.removeprefix(prefix)):
+                    drawings.append(Drawing(match["character"], member.filename, (member.file_size, member.CRC)))
+        return drawings
+
+    def _read_file(self, drawing: Drawing) -> bytes:
+        try:
+            return (self.path / drawing.path).read_bytes()
+        except OSError as error:
+            raise ValueError(f"cannot read {self.place(drawing)} ({error.strerror}): make it readable.") from error
+
+    def _read_member(self, archive: zipfile.ZipFile, drawing: Drawing) -> bytes:
+        try:
+            return archive.read(drawing.path)
+        except (OSError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise ValueError(f"cannot read {self.place(drawing)}: the zip is damaged, fetch it again.") from error
+
+
+def _opened(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is not a zip, or only a part of one ({error}): fetch it again.") from error
+
+
+def find_parts(root: Path) -> dict[str, Part]:
+    """Looks for Omniglot in the root and the folders under it that other libraries use.
+
+    Args:
+        root: the user's folder.
+
+    Returns:
+        The parts of the first folder that holds any: both, one, or none at all.
+    """
+    for folder in FOLDERS:
+        parts = {}
+        for name in PARTS:
+            extracted, archive = root / folder / name, root / folder / f"{name}.zip"
+            if extracted.is_dir():
+                parts[name] = Part(extracted)
+            elif archive.is_file():
+                parts[name] = Part(archive)
+        if parts:
+            return parts
+    return {}
+
+
+def check_drawings(found: Counter[str], expected: Iterable[str], where: Path) -> None:
+    """Refuses a copy of Omniglot that is not whole.
+
+    Args:
+        found: how many drawings each character has.
+        expected: the characters that Omniglot has.
+        where: the folder, for the message.
+
+    Raises:
+        ValueError: If a character is missing, has too few or too many drawings, or is none of Omniglot's.
+    """
+    expected = sorted(expected)
+    wrong = [f"{name} has {found[name]} drawings" for name in expected if found[name] != DRAWINGS_PER_CHARACTER] + [
+        f"{name} is not of Omniglot" for name in sorted(found.keys() - set(expected))
+    ]
+    if wrong:
+        more = f", and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise ValueError(
+            f"the copy of Omniglot in {where} is not whole: {'; '.join(wrong[:3])}{more}. It must have exactly "
+            f"{len(expected):,} characters of {DRAWINGS_PER_CHARACTER} drawings: fetch or unpack it again."
+        )
+
+
+def decode(data: bytes, place: str, image_size: int) -> np.ndarray:
+    """Decodes a drawing and shrinks it.
+
+    The filter is Lanczos with antialiasing, that of the MAML authors' resizing script. Pillow resizes one-bit images
+    without antialiasing whatever filter is asked for, which breaks strokes; so the drawing is made grey first.
+
+    Args:
+        data: a PNG, black ink on white.
+        place: where it lies, for messages.
+        image_size: side of the result in pixels.
+
+    Returns:
+        (image_size, image_size) uint8, ink 255 on 0.
+
+    Raises:
+        ValueError: If it is no PNG of 105x105 pixels.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            grey = image.convert("L")
+    except (OSError, SyntaxError, ValueError, EOFError, zlib.error, Image.DecompressionBombError) as error:
+        raise ValueError(f"the drawing {place} is broken or cut short: fetch or unpack Omniglot again.") from error
+    if grey.size != (SIDE, SIDE):
+        raise ValueError(
+            f"the drawing {place} has {grey.width}x{grey.height} pixels instead of {SIDE}x{SIDE}: "
+            "use the original drawings, data.image_size resizes them."
+        )
+    if image_size != SIDE:
+        grey = grey.resize((image_size, image_size), Image.Resampling.LANCZOS)
+    return 255 - np.asarray(grey)
