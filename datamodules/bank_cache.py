@@ -31,6 +31,16 @@ def user_cache() -> Path:
     return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "quickstudy"
 
 
+def _own_temporary() -> list[Path]:
+    """A folder under the system's temporary one, unless another user has made one of its name."""
+    place = Path(tempfile.gettempdir()) / f"quickstudy-{os.getuid()}"
+    try:
+        place.mkdir(mode=0o700, exist_ok=True)
+        return [place] if place.lstat().st_uid == os.getuid() else []
+    except OSError:
+        return []
+
+
 def fingerprint(*parts: object) -> str:
     """Hashes what a bank is made from: file names, sizes, times, checksums, parameters.
 
@@ -59,7 +69,7 @@ def load_or_build(folder: Path, name: str, key: str, build: Callable[[], ImageBa
     Returns:
         The bank, memory-mapped.
     """
-    folders = (folder, user_cache(), Path(tempfile.gettempdir()) / f"quickstudy-{os.getuid()}")
+    folders = (folder, user_cache(), *_own_temporary())
     entry = f"{name}-{key}.bank"
     for place in folders:
         bank = _load(place / entry)

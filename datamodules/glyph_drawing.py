@@ -52,8 +52,8 @@ def draw_face(face: str, codes: Collection[int]) -> dict[int, np.ndarray]:
         drawn = font.load_char(code, LoadFlags.NO_HINTING)
         left, bottom, right, top = drawn.bbox  # in 1/64 pixel
         canvas = np.zeros((CANVAS, CANVAS), np.uint8)
-        x, y = (CANVAS - (right - left) // 64) // 2, (CANVAS - (top - bottom) // 64) // 2
-        font.draw_glyph_to_bitmap(canvas, x - left // 64, y, drawn)  # it adds the left bearing, but not the top one
+        x, y = round(CANVAS / 2 - (left + right) / 128), round(CANVAS / 2 - (top - bottom) / 128)
+        font.draw_glyph_to_bitmap(canvas, x, y, drawn)  # it adds the left bearing to x, but not the top one to y
         drawings[code] = canvas
     return drawings
 

@@ -77,7 +77,7 @@ class Glyphs(EpisodeDataModule):
     def build_bank(self) -> ImageBank:
         """All classes, from the cache where they are there already."""
         folder = user_cache() if self.cache is None else Path(self.cache)
-        return load_or_build(folder, "glyphs", glyphs_fingerprint(), draw_glyphs)
+        return load_or_build(folder, "glyphs", glyphs_fingerprint(), _draw_on_one_thread)
 
     def split_classes(self, bank: ImageBank) -> dict[str, list[int]]:
         """Whole scripts to each split."""
@@ -99,6 +99,16 @@ def glyphs_fingerprint() -> str:
     versions = (FORMAT_VERSION, matplotlib.__version__, ft2font.__freetype_version__)
     sizes = (IMAGE_SIZE, CANVAS, INK_SIZE, IMAGES_PER_HALF)
     return fingerprint(versions, FACES, BLOCKS, sizes, (ROTATION, SCALE, SHEAR, SHIFT), (SAME_FACE, SAME_CHARACTER))
+
+
+def _draw_on_one_thread() -> ImageBank:
+    """Draws with one thread: the operations are small, and threads that wait for each other took ten times as long."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return draw_glyphs()
+    finally:
+        torch.set_num_threads(threads)
 
 
 def draw_glyphs() -> ImageBank:
