@@ -96,7 +96,9 @@ def test_the_cache_gives_the_same_bank_without_building(tmp_path):
 
 def test_writing_to_a_loaded_bank_leaves_the_cache_as_it_is(tmp_path, recwarn):
     load_or_build(tmp_path, "toy", "k", Builder()).images.fill_(7)
-    assert_same(load_or_build(tmp_path, "toy", "k", Builder()), small_bank())
+    build = Builder()
+    assert_same(load_or_build(tmp_path, "toy", "k", build), small_bank())
+    assert build.times == 0
     assert not recwarn.list  # torch warns where the memory cannot be written
 
 

@@ -74,6 +74,10 @@ def test_small_alphabets_are_left_out_of_training_but_never_of_the_test(folders)
     assert groups is not None
     assert [len(group) for group in groups["train"]] == [3]  # Amber; Blue has 2
     assert [len(group) for group in groups["test"]] == [3, 2]
+    strict = module(folders, 3, split="within_alphabet", rotations="none")
+    refused = strict.split_groups(strict.build_bank())
+    assert refused is not None
+    assert [len(group) for group in refused["test"]] == [3, 2]  # for the base to refuse
     with pytest.raises(ValueError, match="n_way = 3"):
         module(folders, 3, split="within_alphabet", evaluation=Evaluation(n_way=3)).setup("test")
     with pytest.raises(ValueError, match="n_way = 9"):
