@@ -23,7 +23,8 @@ RUN python -m venv /opt/venv \
 FROM python:3.11-slim-bookworm
 LABEL org.opencontainers.image.title="quickstudy" org.opencontainers.image.licenses="MIT"
 COPY --from=builder /opt/venv /opt/venv
-# USER_ID 1000 is the default user; the writable folders are open to any other id given with `--user`.
+# The default user is 1000; the three writable folders are open to any other id given with `--user`. There is no VOLUME line:
+# an unnamed volume would hide results that nobody mounted a folder for, where `docker cp` finds them in the container.
 RUN useradd --uid 1000 --home-dir /home/quickstudy --create-home quickstudy \
     && mkdir -p /app/runs /data \
     && chmod 1777 /app/runs /data /home/quickstudy \
@@ -34,14 +35,13 @@ COPY . .
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     HOME=/home/quickstudy \
+    XDG_CACHE_HOME=/data/.cache \
     USER=quickstudy \
     MPLCONFIGDIR=/home/quickstudy/.config/matplotlib \
     WANDB_CACHE_DIR=/home/quickstudy/.cache/wandb \
     WANDB_CONFIG_DIR=/home/quickstudy/.config/wandb \
-    QUICKSTUDY_DATA=/data \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER quickstudy
-VOLUME ["/app/runs", "/data"]
 ENTRYPOINT ["python", "train.py"]
 CMD ["fit"]
