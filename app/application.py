@@ -8,13 +8,12 @@ from typing import Any
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers.logger import Logger
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from app.arguments import without_option
 from app.command_line import CommandLine
-from app.episode_picture import EpisodePicture
-from app.errors import InterruptedRun
-from app.interruption import Interruption
+from app.errors import InterruptedRun, process_rank
+from app.interruption import Interruption, handlers_kept
 from app.metrics_file import MetricsFile
 from app.predictions import PredictionsFile
 from app.progress import RunProgress
@@ -46,7 +45,7 @@ class Application(CommandLine):
     @property
     def is_first(self) -> bool:
         """Whether this is the process that writes."""
-        return not rank_zero_only.rank
+        return process_rank() == 0
 
     def resume_command(self) -> str:
         """What continues this run."""
@@ -73,22 +72,23 @@ class Application(CommandLine):
         self.model.setup(self.command)
         self._choose_folder()
         self.run_files.config = config_text(self.config_dump)
-        for callback in self.trainer.callbacks:
-            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
-                callback.dirpath = os.path.realpath(self.run.checkpoints)
-            elif isinstance(callback, EpisodePicture):
-                callback.folder = self.run.path / "episodes"
-        if not self.trainer.fast_dev_run:
-            self.trainer.loggers = self._loggers()
+        built = self.config_init[self.command]
+        self.checkpointing: ModelCheckpoint = built["checkpoint"]
+        if self.checkpointing.dirpath is None:
+            self.checkpointing.dirpath = os.path.realpath(self.run.checkpoints)
+        built["episode_picture"].folder = self.run.path / "episodes"
+        self.trainer.loggers = self._loggers()
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Runs the command; where it fails before it has made anything, its new folder goes again."""
         failed = True
         try:
-            super()._run_subcommand(subcommand)
+            with handlers_kept():
+                super()._run_subcommand(subcommand)
             failed = False
-        except SystemExit as stopped:  # Lightning's answer to a KeyboardInterrupt
-            raise InterruptedRun("Stopped at once." + self._how_to_go_on(), exit_code=130) from stopped
+        except SystemExit as stopped:  # Lightning's answer to a KeyboardInterrupt, and its SIGTERMException
+            exit_code = 143 if isinstance(stopped, SIGTERMException) else 130
+            raise InterruptedRun("Stopped at once." + self._how_to_go_on(), exit_code) from stopped
         finally:
             os.environ.pop(RUN_FOLDER_VARIABLE, None)
             self._finish_wandb(failed)
@@ -131,7 +131,7 @@ class Application(CommandLine):
             os.environ[RUN_FOLDER_VARIABLE] = str(continued.path)
             chosen = continued
         else:
-            chosen = new_run_folder(self.root, self.name, self.command, rank_zero_only.rank or 0)
+            chosen = new_run_folder(self.root, self.name, self.command, process_rank())
         self.run.path, self.run.created = chosen.path, chosen.created
 
     def _loggers(self) -> list[Logger]:
@@ -147,9 +147,9 @@ class Application(CommandLine):
         return loggers
 
     def _best_checkpoint(self) -> str | None:
-        for callback in self.trainer.callbacks:
-            if isinstance(callback, ModelCheckpoint) and callback.best_model_path and Path(callback.best_model_path).is_file():
-                return os.path.relpath(callback.best_model_path)
+        best_path = self.checkpointing.best_model_path
+        if best_path and Path(best_path).is_file():
+            return os.path.relpath(best_path)
         best = self.run.best_checkpoint()  # of a run whose folder was moved
         return None if best is None else str(best)
 

@@ -12,7 +12,8 @@ def choose_checkpoint(given: str, root: Path, name: str) -> Path | None:
     """The file that `--ckpt_path` means.
 
     Args:
-        given: A checkpoint, a run's folder (its best checkpoint, else its last), "last" or "best" (of the name's newest run).
+        given: A checkpoint; a run's folder, for its best checkpoint, else its last; "last" or "best", of the name's
+            newest run.
         root: The folder of all runs.
         name: The run's name.
 

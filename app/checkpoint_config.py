@@ -27,7 +27,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise UsageError(f"--ckpt_path {path} is not a checkpoint: it holds no state_dict")
     for key in ("hyper_parameters", "datamodule_hyper_parameters"):
         if "_class_path" not in checkpoint.get(key, {}):
-            raise UsageError(f"--ckpt_path {path} does not carry its configuration: it was not written by `train.py fit`")
+            raise UsageError(
+                f"--ckpt_path {path} does not carry its configuration: it was not written by `train.py fit`"
+            )
     return checkpoint
 
 

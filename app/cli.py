@@ -1,7 +1,9 @@
 """`main`: what `python train.py ...` runs. Nothing heavy is imported before the command line has been looked at."""
 
+import gc
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from app.arguments import check_arguments
 from app.errors import one_line_errors
@@ -40,6 +42,14 @@ def main(args: Sequence[str] | None = None) -> None:
         return
     with one_line_errors():
         check_arguments(arguments)
-        from app.application import Application  # PyTorch and Lightning take seconds to import
+        _application()(arguments)
 
-        Application(arguments)
+
+def _application() -> Any:
+    """Imports what takes seconds; without the garbage collector, which would take a quarter of them to find nothing."""
+    gc.disable()
+    try:
+        from app.application import Application
+    finally:
+        gc.enable()
+    return Application

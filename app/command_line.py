@@ -26,6 +26,7 @@ CHECKPOINT_DEFAULTS = {
     "checkpoint.mode": "max",
     "checkpoint.filename": "best-{step}",
     "checkpoint.save_last": True,
+    "checkpoint.enable_version_counter": False,  # one last.ckpt, whoever saved it
     "weights_only": True,  # nothing in a checkpoint is executed
 }
 
@@ -60,10 +61,14 @@ class CommandLine(LightningCLI):
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """The one command that is run: building the others' parsers would take as long again."""
-        return {name: skip for name, skip in LightningCLI.subcommands().items() if name == self.command and name in COMMANDS}
+        return {
+            name: skip for name, skip in LightningCLI.subcommands().items() if name == self.command and name in COMMANDS
+        }
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_argument("--seed_everything", type=int, default=0, help="Seed of the weights and of the training tasks.")
+        parser.add_argument(
+            "--seed_everything", type=int, default=0, help="Seed of the weights and of the training tasks."
+        )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
@@ -99,13 +104,14 @@ class CommandLine(LightningCLI):
             run = run_of(Path(given[-1])) if given else None
             return ["--config", str(DEFAULT_CONFIG if run is None else run.path / "config.yaml")]
         if not given:
-            raise UsageError(f"{self.command} needs --ckpt_path: a checkpoint, a run's folder, or the word best or last")
+            raise UsageError(
+                f"{self.command} needs --ckpt_path: a checkpoint, a run's folder, or the word best or last"
+            )
         self._load_checkpoint(given[-1], run_name(self.arguments))
         assert self.loaded is not None
         return ["--config", json.dumps(checkpoint_config(self.loaded))]
 
     # ---- the checkpoint and the run
-
 
     @property
     def root(self) -> Path:

@@ -38,7 +38,9 @@ class EpisodePicture(Callback):
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step-{trainer.global_step:06d}.png"
         names = [trainer.datamodule.bank.class_names[c] for c in episode.class_id[0].tolist()]  # type: ignore[attr-defined]
-        save_picture(path, [field[0].cpu() for field in episode[:4]], probabilities[0].cpu(), names, trainer.global_step)
+        save_picture(
+            path, [field[0].cpu() for field in episode[:4]], probabilities[0].cpu(), names, trainer.global_step
+        )
         for logger in trainer.loggers:
             if hasattr(logger, "log_image"):
                 logger.log_image("val/episode", [str(path)], step=trainer.global_step)
@@ -51,7 +53,7 @@ class EpisodePicture(Callback):
 
 
 def save_picture(path: Path, episode: list[Tensor], probabilities: Tensor, names: list[str], step: int) -> None:
-    """Draws one task: a row for each class, its support images on the left and its queries with their predictions on the right.
+    """Draws one task: a row for each class, with its support images and its queries under their predictions.
 
     Args:
         path: The PNG file.
@@ -101,7 +103,9 @@ def _draw_image(axes: Any, image: Tensor, x: float, y: float, colour: str, capti
     height, width = image.shape[-2:]
     low, high = float(image.min()), float(image.max())
     shown = ((image - low) / max(high - low, 1e-6)).permute(1, 2, 0).squeeze(-1)  # (H, W) or (H, W, C)
-    axes.imshow(shown.numpy(), extent=(x, x + width, y + height, y), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+    axes.imshow(
+        shown.numpy(), extent=(x, x + width, y + height, y), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest"
+    )
     axes.add_patch(Rectangle((x - 1, y - 1), width + 2, height + 2, fill=False, edgecolor=colour, linewidth=1.6))
     axes.text(x + width / 2, y + height + 2, caption, fontsize=7, color=colour, ha="center", va="top")
 

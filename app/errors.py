@@ -10,7 +10,15 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 # What wrong input raises; anything else is a mistake of the program and keeps its traceback.
-RUN_TIME_ERRORS = (ValueError, OSError, RuntimeError, ImportError, MemoryError, zipfile.BadZipFile, pickle.UnpicklingError)
+RUN_TIME_ERRORS = (
+    ValueError,
+    OSError,
+    RuntimeError,
+    ImportError,
+    MemoryError,
+    zipfile.BadZipFile,
+    pickle.UnpicklingError,
+)
 
 
 class UsageError(Exception):
@@ -56,7 +64,7 @@ def _short_mismatch(text: str) -> str:
 
 def stop(message: BaseException | str, exit_code: int) -> NoReturn:
     """Prints one line and exits."""
-    rank = _rank()
+    rank = process_rank()
     where = f"rank {rank}: " if rank else ""
     print(f"{where}error: {_short_mismatch(innermost(str(message)) or one_line(message))}", file=sys.stderr, flush=True)
     sys.exit(exit_code)
@@ -68,7 +76,7 @@ def one_line_errors() -> Iterator[None]:
     try:
         yield
     except InterruptedRun as stopped:
-        if _rank() == 0:
+        if process_rank() == 0:
             print(stopped, file=sys.stderr, flush=True)
         sys.exit(stopped.exit_code)
     except KeyboardInterrupt:
@@ -77,7 +85,7 @@ def one_line_errors() -> Iterator[None]:
     except UsageError as error:
         if os.environ.get("QUICKSTUDY_DEBUG"):
             raise
-        if _rank() == 0:  # every rank reads the same command line
+        if process_rank() == 0:  # every rank reads the same command line
             stop(error, exit_code=2)
         sys.exit(2)
     except Exception as error:
@@ -90,7 +98,7 @@ def _is_input_error(error: Exception) -> bool:
     return isinstance(error, RUN_TIME_ERRORS) or type(error).__name__ == "MisconfigurationException"
 
 
-def _rank() -> int:
+def process_rank() -> int:
     """This process's rank, from the launcher's environment variables."""
     names = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
     return next((int(os.environ[name]) for name in names if os.environ.get(name, "").isdigit()), 0)

@@ -27,7 +27,13 @@ class PredictionsFile(Callback):
         return self.run.path / "predictions.csv"
 
     def on_predict_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         names = trainer.datamodule.bank.class_names  # type: ignore[attr-defined]
         probability, predicted = outputs["probabilities"].cpu().max(-1)  # (T, Q), (T, Q)

@@ -112,7 +112,8 @@ class RunProgress(ProgressBar):
     def _show(self, trainer: Trainer) -> None:
         if self._bar is None or self._task is None:
             return
-        shown = f"{self.throughput.rate:,.0f} tasks/s  train {_metric(trainer, 'train/accuracy'):.1%}"
+        rate = self.throughput.rate or self.throughput.mean_rate
+        shown = f"{rate:,.0f} tasks/s  train {_metric(trainer, 'train/accuracy'):.1%}"
         if self.best == self.best:
             shown += f"  best val {self.best:.2%}"
         self._bar.update(self._task, completed=trainer.global_step, shown=shown)

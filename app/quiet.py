@@ -1,6 +1,7 @@
 """Silences what Lightning and its parts say on every run; other warnings stay."""
 
 import logging
+import os
 import warnings
 
 # The beginning of each message, as a regular expression.
@@ -12,6 +13,7 @@ KNOWN = (
     r".*The `?IterableDataset`? has `__len__` defined",
     r".*Your `IterableDataset` has `__len__`",
     r"Be aware that when using `ckpt_path`, callbacks used",  # `test` needs no callback of `fit`
+    r"It is recommended to use `self\.log\(.*sync_dist=True",  # learners reduce their scores themselves
     r".*There is a wandb run already in progress",
     r".*LightningCLI's args parameter is intended",
     r"The number of training batches .* is smaller than the logging interval",
@@ -28,5 +30,6 @@ def silence_known_messages() -> None:
         for child in list(logging.root.manager.loggerDict):
             if child.startswith(name + "."):
                 logging.getLogger(child).setLevel(logging.WARNING)
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # they are about how Lightning calls it
     for message in KNOWN:
         warnings.filterwarnings("ignore", message=message)

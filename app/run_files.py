@@ -30,13 +30,18 @@ class RunFiles(Callback):
             if stage == "fit" or not (self.run.path / "config.yaml").exists():
                 (self.run.path / "config.yaml").write_text(self.config)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # Training need not end with a validation, after which Lightning would save.
-        if not trainer.fast_dev_run:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        # Training need not end with a validation, after which Lightning would save. Not later than here: a checkpoint
+        # made after the end of training counts one batch twice when it is continued.
+        if trainer.global_step == trainer.max_steps:
             trainer.save_checkpoint(self.run.last_checkpoint)
 
 
 def config_text(config: dict[str, Any]) -> str:
     """The resolved configuration as YAML that `--config` takes again: without the options of the command itself."""
-    kept = {key: value for key, value in config.items() if key not in ("ckpt_path", "weights_only", "config", "return_predictions")}
+    kept = {
+        key: value
+        for key, value in config.items()
+        if key not in ("ckpt_path", "weights_only", "config", "return_predictions")
+    }
     return yaml.safe_dump(kept, sort_keys=False)

@@ -73,7 +73,9 @@ def new_run_folder(root: Path, name: str, command: str, rank: int = 0) -> RunFol
 
 def newest_run(root: Path, name: str) -> RunFolder | None:
     """The newest run of a name that has a checkpoint to continue from."""
-    runs = sorted((path for path in (root / name).glob("*") if _version(path, "") >= 0), key=lambda path: int(path.name))
+    runs = sorted(
+        (path for path in (root / name).glob("*") if _version(path, "") >= 0), key=lambda path: int(path.name)
+    )
     resumable = [RunFolder(path) for path in runs if (path / "checkpoints" / "last.ckpt").is_file()]
     return resumable[-1] if resumable else None
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from app.arguments import LEARNERS_OWN
 from app.errors import UsageError
 
 DEFAULTS: dict[str, Any] = {
@@ -30,16 +31,15 @@ def check_trainer_options(command: str, options: dict[str, Any]) -> None:
     Raises:
         UsageError: Says which option, and what to set.
     """
-    if options.get("gradient_clip_val") is not None:
-        raise UsageError("trainer.gradient_clip_val has no effect on a learner that steps by itself: set --model.outer.clip_norm")
-    if options.get("accumulate_grad_batches", 1) != 1:
-        raise UsageError(
-            "trainer.accumulate_grad_batches has no effect on a learner that steps by itself: set --model.outer.accumulate_batches"
-        )
+    for name, unset in (("gradient_clip_val", None), ("gradient_clip_algorithm", None), ("accumulate_grad_batches", 1)):
+        if options.get(name, unset) != unset:
+            own = LEARNERS_OWN[f"trainer.{name}"]
+            raise UsageError(f"trainer.{name} has no effect on a learner that steps by itself: set --{own}")
     if str(options.get("precision")) in ("16", "16-mixed", "16-true") and _on_cpu(options["accelerator"]):
         raise UsageError(f"trainer.precision {options['precision']} needs a GPU: on a CPU use bf16-mixed or 32-true")
-    if str(options["devices"]) == "0" or str(options["devices"]).startswith("-") and str(options["devices"]) != "-1":
-        raise UsageError(f"trainer.devices must be at least 1, or -1 for all there are, got {options['devices']}")
+    devices = str(options["devices"])
+    if devices == "0" or (devices.startswith("-") and devices != "-1"):
+        raise UsageError(f"trainer.devices must be at least 1, or -1 for all there are, got {devices}")
     if command == "fit":
         _check_length(options)
 

@@ -80,22 +80,23 @@ def _init(folder: Path, name: str, config: dict[str, Any], mode: str) -> Any:
     stored = folder / "wandb_id"
     run_id = stored.read_text().strip() if stored.is_file() else secrets.token_hex(4)
     settings = wandb.Settings(silent=True, console="off", init_timeout=30)
-    arguments = {
+    arguments: dict[str, Any] = {
         "project": os.environ.get("WANDB_PROJECT", PROJECT),
         "dir": str(folder),
         "id": run_id,
         "name": os.environ.get("WANDB_NAME", name),
         "config": config,
+        "mode": mode,
         "resume": "allow" if mode == "online" else None,
         "settings": settings,
         "reinit": "finish_previous",
     }
     try:
-        return wandb.init(mode=mode, **arguments)
+        return wandb.init(**arguments)
     except Exception:
         if mode != "online":
             raise
-        return wandb.init(mode="offline", **(arguments | {"resume": None}))
+        return wandb.init(**(arguments | {"mode": "offline", "resume": None}))
 
 
 def wandb_mode() -> str:
@@ -110,9 +111,10 @@ def wandb_mode() -> str:
 
 
 def columns(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration as W&B's columns: `model.inner_lr`, `data.evaluation.n_test_tasks`, `trainer.max_steps`, ...
+    """The configuration as W&B's columns: `model/inner_lr`, `data/evaluation/n_test_tasks`, `trainer/max_steps`, ...
 
-    A class is the value of its own name, and its arguments stand beside it: `model` is "modules.maml.MAML".
+    A class is the value of its own name, and its arguments stand beside it: `model` is "modules.MAML". W&B takes a dot
+    in a name for a nested value, and then neither sorts nor filters by it.
     """
     flat: dict[str, Any] = {}
     for name, value in config.items():
@@ -120,7 +122,7 @@ def columns(config: dict[str, Any]) -> dict[str, Any]:
             flat[name] = value["class_path"]
             value = value.get("init_args") or {}
         if isinstance(value, dict):
-            flat |= {f"{name}.{inner}": leaf for inner, leaf in columns(value).items()}
+            flat |= {f"{name}/{inner}": leaf for inner, leaf in columns(value).items()}
         elif name not in flat:
             flat[name] = value
     return flat

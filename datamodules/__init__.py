@@ -3,5 +3,6 @@
 from datamodules.base import EpisodeDataModule, Evaluation, Loading
 from datamodules.episode import Episode
 from datamodules.glyphs import Glyphs
+from datamodules.omniglot import Omniglot
 
-__all__ = ["Episode", "EpisodeDataModule", "Evaluation", "Glyphs", "Loading"]
+__all__ = ["Episode", "EpisodeDataModule", "Evaluation", "Glyphs", "Loading", "Omniglot"]

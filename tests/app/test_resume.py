@@ -1,0 +1,108 @@
+"""Runs that stop and go on: bitwise the same as one that never stopped."""
+
+import csv
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from pytorch_lightning import Callback
+
+from app.throughput import Throughput
+
+RUN = Path("runs/maml_glyphs_5w1s/0")
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+
+
+def steps_of(run: Path, column: str) -> list[int]:
+    with (run / "metrics.csv").open(newline="") as file:
+        return [int(row["step"]) for row in csv.DictReader(file) if row[column]]
+
+
+@pytest.fixture
+def signal_at_step(monkeypatch: pytest.MonkeyPatch):
+    """Sends this process a signal in the middle of training, as Ctrl-C or a cluster does."""
+
+    def arrange(step: int, number: int) -> None:
+        def on_train_batch_start(self: Callback, trainer, *_) -> None:
+            if trainer.global_step == step - 1:
+                os.kill(os.getpid(), number)
+
+        monkeypatch.setattr(Throughput, "on_train_batch_start", on_train_batch_start)
+
+    return arrange
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_run_continues_bitwise(run, tiny, signal_at_step, number, code):
+    handler = signal.getsignal(number)
+    signal_at_step(3, number)
+    stopped = run("fit", *tiny)
+    assert stopped.code == code
+    assert stopped.err.startswith(
+        "Stopped after step 3; the state is in runs/maml_glyphs_5w1s/0/checkpoints/last.ckpt."
+    )
+    assert len(stopped.err.splitlines()) == 1
+    assert signal.getsignal(number) == handler
+    signal_at_step(0, number)  # never
+
+    command = stopped.err.partition("train.py ")[2].split()
+    assert run(*command).code == 0
+    assert run("fit", *tiny, "--trainer.default_root_dir=whole").code == 0
+    whole = weights(Path("whole/maml_glyphs_5w1s/0"))
+    assert all(torch.equal(value, whole[name]) for name, value in weights(RUN).items())
+    assert steps_of(RUN, "train/loss") == [0, 1, 2, 3]
+
+
+def test_last_continues_the_newest_run(run, tiny):
+    assert run("fit", *tiny, "--trainer.max_steps=2").code == 0
+    ended = run("fit", *tiny, "--ckpt_path=last")
+    assert ended.code == 0, ended.err
+    assert [path.name for path in RUN.parent.iterdir()] == ["0"]
+    assert steps_of(RUN, "train/loss") == [0, 1, 2, 3]
+    assert run("fit", *tiny, "--trainer.default_root_dir=whole").code == 0
+    whole = weights(Path("whole/maml_glyphs_5w1s/0"))
+    assert all(torch.equal(value, whole[name]) for name, value in weights(RUN).items())
+
+
+def test_last_without_a_run_starts_one_and_says_so(run, tiny):
+    ended = run("fit", *tiny, "--trainer.max_steps=2", "--ckpt_path=last")
+    assert ended.code == 0, ended.err
+    assert "No run of maml_glyphs_5w1s to continue in runs/: starting a new one." in ended.out
+    assert RUN.is_dir()
+
+
+def test_rows_of_repeated_steps_are_dropped(run, tiny):
+    assert run("fit", *tiny, "--trainer.max_steps=2").code == 0
+    older = (RUN / "checkpoints" / "last.ckpt").read_bytes()
+    assert run("fit", *tiny, "--ckpt_path=last").code == 0
+    (RUN / "checkpoints" / "last.ckpt").write_bytes(older)
+    assert run("fit", *tiny, "--ckpt_path=last").code == 0
+    assert steps_of(RUN, "train/loss") == [0, 1, 2, 3]
+
+
+def test_continuing_with_other_settings_says_which(run, tiny):
+    assert run("fit", *tiny, "--trainer.max_steps=2").code == 0
+    ended = run("fit", *tiny, "--ckpt_path=last", "--model.inner_lr=0.1")
+    assert "model.inner_lr: 0.4 -> 0.1" in ended.out
+
+
+def test_stopping_before_the_first_validation_tests_the_last_weights(run, tiny):
+    ended = run("fit", *tiny, "--trainer.max_steps=1")
+    assert ended.code == 0, ended.err
+    assert "No validation came before the end" in ended.out
+    assert "test accuracy" in ended.out
+    assert [path.name for path in (RUN / "checkpoints").iterdir()] == ["last.ckpt"]
+
+
+def test_early_stopping_is_off_until_asked_for(run, tiny):
+    long = ("--trainer.max_steps=8", "--trainer.val_check_interval=1", "--model.outer.lr=1e-12")
+    assert run("fit", *tiny, *long).code == 0
+    assert len(steps_of(RUN, "val/accuracy")) == 8
+    assert run("fit", *tiny, *long, "--early_stopping.patience=2").code == 0
+    assert len(steps_of(RUN.parent / "1", "val/accuracy")) < 8
+    assert sorted(path.name for path in (RUN / "checkpoints").iterdir()) == ["best-step=1.ckpt", "last.ckpt"]
