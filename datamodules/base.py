@@ -1,5 +1,6 @@
 """The base of every data set: from an image bank and its class splits to streams of episodes on the device."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -154,8 +155,7 @@ class EpisodeDataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """An endless stream, from the first batch that this run has not trained on yet."""
-        first_batch = self.trainer.fit_loop.epoch_loop.batch_progress.total.ready if self.trainer else 0
-        return self._loader("train", self.meta_batch_size, n_tasks=None, first_batch=first_batch)
+        return self._loader("train", self.meta_batch_size, n_tasks=None, first_batch=self._batches_trained)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """The validation tasks."""
@@ -236,11 +236,21 @@ class EpisodeDataModule(pl.LightningDataModule):
             return "train"
         return "val" if self.trainer.validating or self.trainer.sanity_checking else "test"
 
+    def _batches_trained(self) -> int:
+        """How many batches the run has trained on: after a resume, or in a further epoch, the stream goes on there."""
+        if self.trainer is None or getattr(self.trainer, "overfit_batches", False):
+            return 0
+        # "processed" and not "ready": a batch that an interruption broke off is still to be trained on.
+        total = self.trainer.fit_loop.epoch_loop.batch_progress.total
+        return total.processed  # type: ignore[attr-defined]  # Lightning declares the base class, which lacks it
+
     @property
     def _world_size(self) -> int:
         return self.trainer.world_size if self.trainer else 1
 
-    def _loader(self, split: str, batch_size: int, n_tasks: int | None, first_batch: int = 0) -> DataLoader[Any]:
+    def _loader(
+        self, split: str, batch_size: int, n_tasks: int | None, first_batch: int | Callable[[], int] = 0
+    ) -> DataLoader[Any]:
         rank = self.trainer.global_rank if self.trainer else 0
         gather = None if self._images_follow_device else lambda task_id: self._gather(split, task_id)
         stream = TaskStream(batch_size, first_batch, n_tasks, rank, self._world_size, gather)

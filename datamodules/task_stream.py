@@ -16,7 +16,7 @@ class TaskStream(IterableDataset):
 
     Args:
         batch_size: Tasks of a batch over all ranks.
-        first_batch: Where to begin, e.g. after a resume.
+        first_batch: Where to begin, e.g. after a resume; a function is asked anew by every epoch.
         n_tasks: Where to end; None is an endless stream. The last batch may be shorter, and a rank's share of it empty.
         rank: This process's rank.
         world_size: Number of processes; divides `batch_size`.
@@ -26,7 +26,7 @@ class TaskStream(IterableDataset):
     def __init__(
         self,
         batch_size: int,
-        first_batch: int = 0,
+        first_batch: int | Callable[[], int] = 0,
         n_tasks: int | None = None,
         rank: int = 0,
         world_size: int = 1,
@@ -37,8 +37,9 @@ class TaskStream(IterableDataset):
 
     def __iter__(self) -> Iterator[Any]:
         worker = get_worker_info()
+        first = self.first_batch() if callable(self.first_batch) else self.first_batch
         # A DataLoader asks its workers in turn, so worker w's batches w, w + W, ... come out in order.
-        batch, stride = (self.first_batch, 1) if worker is None else (self.first_batch + worker.id, worker.num_workers)
+        batch, stride = (first, 1) if worker is None else (first + worker.id, worker.num_workers)
         share = self.batch_size // self.world_size
         while True:
             start = batch * self.batch_size + self.rank * share
