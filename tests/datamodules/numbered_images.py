@@ -1,0 +1,50 @@
+"""A data set in memory whose images tell which they are, for tests of what reaches a model."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from datamodules.base import EpisodeDataModule, Evaluation
+from datamodules.episode import Episode
+from datamodules.image_bank import ImageBank
+
+SIZES = [5 + c % 4 for c in range(24)]
+SPLIT_CLASSES = {"train": list(range(3, 15)), "val": [0, 2, 22, 23], "test": [1, *range(15, 22)]}
+
+
+class NumberedImages(EpisodeDataModule):
+    """24 classes of 5 to 8 images; an image's first two pixels spell its number in the bank."""
+
+    def build_bank(self) -> ImageBank:
+        n_images = sum(SIZES)
+        images = torch.full((n_images, 1, 2, 2), 255, dtype=torch.uint8)
+        images[:, 0, 0, 0], images[:, 0, 0, 1] = torch.arange(n_images) // 100, torch.arange(n_images) % 100
+        return ImageBank.from_sizes(images, [f"class{c}" for c in range(24)], SIZES)
+
+    def split_classes(self, bank: ImageBank) -> dict[str, list[int]]:
+        return SPLIT_CLASSES
+
+
+def make_data(**changes: Any) -> NumberedImages:
+    evaluation = Evaluation(n_way=4, n_query=3, n_val_tasks=13, n_test_tasks=7, batch_size=2)
+    arguments: dict[str, Any] = {"n_way": 3, "k_shot": 2, "n_query": 1, "meta_batch_size": 8, "evaluation": evaluation}
+    data = NumberedImages(**(arguments | changes))
+    data.setup("fit")
+    return data
+
+
+def image_number(x: Tensor) -> Tensor:
+    """Reads the numbers back: normalised images (T, n, C, H, W) to (T, n)."""
+    pixels = (x * 255).round().long()
+    return pixels[:, :, 0, 0, 0] * 100 + pixels[:, :, 0, 0, 1]
+
+
+def assert_same(a: Episode, b: Episode) -> None:
+    for name, mine, theirs in zip(Episode._fields, a, b, strict=True):
+        assert mine.dtype == theirs.dtype, name
+        assert torch.equal(mine, theirs), name
+
+
+def concatenated(episodes: list[Episode]) -> Episode:
+    return Episode(*(torch.cat(field) for field in zip(*episodes, strict=True)))
