@@ -68,5 +68,6 @@ def _block(in_channels: int, filters: int, downsample: str, running_stats: bool)
     stride = 2 if downsample == "stride" else 1
     conv = nn.Conv2d(in_channels, filters, 3, stride=stride, padding=1, bias=False)
     nn.init.xavier_uniform_(conv.weight)
-    layers = [conv, nn.BatchNorm2d(filters, track_running_stats=running_stats), nn.ReLU()]
-    return nn.Sequential(*layers, *([nn.MaxPool2d(2)] if downsample == "pool" else []))
+    # Pooling before the ReLU gives the same as after it, with a quarter of the work.
+    pool = [nn.MaxPool2d(2)] if downsample == "pool" else []
+    return nn.Sequential(conv, nn.BatchNorm2d(filters, track_running_stats=running_stats), *pool, nn.ReLU())

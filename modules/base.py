@@ -14,7 +14,14 @@ from datamodules.episode import CLASSIFICATION, Episode, Objective, Support
 from modules.classifier import Classifier
 from modules.evaluation import TaskScores, score_names, score_tasks
 from modules.fit_check import check_fit
-from modules.functional.networks import Strategy, Variables, forward_tasks, normalises_by_batch, part
+from modules.functional.networks import (
+    Strategy,
+    Variables,
+    choose_strategy,
+    forward_tasks,
+    normalises_by_batch,
+    part,
+)
 from modules.outer_gradient import OuterGradient, task_means
 from modules.outer_loop import OuterLoop
 
@@ -47,7 +54,7 @@ class Learner(pl.LightningModule):
         self.outer = outer
         self.objective: Objective = CLASSIFICATION
         self._accumulated: OuterGradient | None = None
-        self._chosen_strategy = "vmap"  # by task_strategy "auto"
+        self._chosen_strategy = "vmap"  # by task_strategy "auto", in `setup` or by the checkpoint
         # DDP would broadcast buffers on every forward pass, also where ranks validate different numbers of batches; the
         # outer step keeps them equal.
         self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
@@ -257,6 +264,8 @@ class Learner(pl.LightningModule):
             return
         self.objective = data.objective
         check_fit(self, data)
+        tasks_at_once = data.meta_batch_size // self.trainer.world_size
+        self._chosen_strategy = choose_strategy(min(tasks_at_once, self.outer.task_chunk or tasks_at_once))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what a user's image must be turned into, and how tasks were computed: another way sums in another order.

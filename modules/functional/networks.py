@@ -40,6 +40,15 @@ def forward_tasks(network: nn.Module, variables: Mapping[str, Tensor], x: Tensor
     return torch.stack(outputs)  # (T, B, *output_shape)
 
 
+def choose_strategy(n_tasks: int) -> Strategy:
+    """The faster way of computing so many tasks at once: one task alone is plainest without vmap.
+
+    ProtoNet's 60-way Omniglot episode, one task a step, took 0.65 s with "loop" and 0.81 s with "vmap" on 2 CPU cores;
+    MAML's 5-way 1-shot step with 32 tasks ran 106 tasks/s with "vmap" and 56 with "loop".
+    """
+    return "vmap" if n_tasks > 1 else "loop"
+
+
 def part(variables: Mapping[str, Tensor], prefix: str) -> Variables:
     """The variables whose names begin with `prefix`, without it: "network.head.bias" becomes "head.bias"."""
     return {name.removeprefix(prefix): value for name, value in variables.items() if name.startswith(prefix)}
