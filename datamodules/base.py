@@ -173,7 +173,9 @@ class EpisodeDataModule(pl.LightningDataModule):
         """Makes the Episode: from task numbers where the images are on the device, else from the images gathered."""
         if isinstance(batch, Tensor):
             batch = self._gather(self._split(), batch)
-        return batch._replace(support_x=self.normalise(batch.support_x), query_x=self.normalise(batch.query_x))
+        batch = batch._replace(support_x=self.normalise(batch.support_x), query_x=self.normalise(batch.query_x))
+        # Of the task numbers the Trainer had no image to convert to its precision ("64-true", "bf16-true").
+        return self.trainer.precision_plugin.convert_input(batch) if self.trainer else batch
 
     # ---- episodes
 
