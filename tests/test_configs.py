@@ -1,0 +1,113 @@
+"""Every file in configs/ says what it is and runs; new files are found by themselves."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from app.cli import main
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+CONTENT = {path.stem: yaml.safe_load(path.read_text()) for path in sorted(CONFIGS.glob("*.yaml"))}
+EXPERIMENTS = [name for name, content in CONTENT.items() if "model" in content]
+OVERLAYS = [name for name in CONTENT if name not in EXPERIMENTS]
+METHODS = {"maml": "modules.MAML", "reptile": "modules.Reptile", "protonet": "modules.ProtoNet"}
+
+# What makes any experiment small, where its model has the argument.
+SMALL = {"inner_steps": 2, "eval_inner_steps": 3, "inner_batch_size": 4, "eval_inner_batch_size": 4}
+
+
+@pytest.fixture(autouse=True)
+def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(1)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    monkeypatch.setattr("sys.argv", ["train.py"])
+
+
+def settings(name: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    content = CONTENT[name]
+    evaluation = content["data"]["init_args"].get("evaluation", {})
+    return content["model"]["init_args"], content["data"]["init_args"], evaluation
+
+
+def evaluated(name: str, argument: str) -> int:
+    """An argument of the evaluation's tasks, which is that of training where nothing else is said."""
+    _, data, evaluation = settings(name)
+    return evaluation.get(argument, data[argument])
+
+
+def small(name: str) -> list[str]:
+    """Options that shrink an experiment and leave its structure."""
+    model = settings(name)[0]
+    shrunk = [f"--model.{argument}={value}" for argument, value in SMALL.items() if argument in model]
+    shrunk += ["--model.backbone.filters=4"] if "backbone" in model else []
+    counts = {"meta_batch_size": 2, "evaluation.n_val_tasks": 2, "evaluation.n_test_tasks": 3}
+    shrunk += [f"--data.{argument}={value}" for argument, value in counts.items()]
+    return [*shrunk, "--trainer.accelerator=cpu", "--trainer.max_steps=2", "--trainer.val_check_interval=1"]
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiment_trains_and_tests(name, capfd):
+    # On Glyphs, which is always there, with the tasks of the experiment.
+    _, data, evaluation = settings(name)
+    tasks = [f"--data.{argument}={data[argument]}" for argument in ("n_way", "k_shot", "n_query")]
+    tasks += [f"--data.evaluation.{argument}={evaluation[argument]}" for argument in evaluation if argument[:2] != "n_"]
+    tasks += [f"--data.evaluation.{argument}={evaluated(name, argument)}" for argument in ("n_way", "n_query")]
+    main(["fit", "--config", str(CONFIGS / f"{name}.yaml"), "--data=Glyphs", *tasks, *small(name)])
+    way, shot = evaluated(name, "n_way"), evaluated(name, "k_shot")
+    assert f"(3 tasks, {way}-way {shot}-shot" in capfd.readouterr().out
+    assert (Path("runs") / name / "0" / "results.json").is_file()
+
+
+@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if "omniglot" in name])
+def test_experiment_is_accepted_up_to_its_missing_data(name, capfd):
+    options = ["--data.root=nowhere", "--data.download=false", "--trainer.accelerator=cpu"]
+    with pytest.raises(SystemExit):
+        main(["fit", "--config", str(CONFIGS / f"{name}.yaml"), *options])
+    assert capfd.readouterr().err.startswith("error: Omniglot is not in ")
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_overlay_goes_behind_an_experiment(name, capfd):
+    configs = ["--config", str(CONFIGS / "maml_glyphs_5w1s.yaml"), "--config", str(CONFIGS / f"{name}.yaml")]
+    main(["fit", *configs, *small("maml_glyphs_5w1s")])
+    assert Path("runs/maml_glyphs_5w1s/0/results.json").is_file()
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_name_says_what_it_is(name):
+    method, data, protocol = name.split("_")
+    way, shot = re.fullmatch(r"(\d+)w(\d+)s", protocol).groups()
+    assert (evaluated(name, "n_way"), evaluated(name, "k_shot")) == (int(way), int(shot))
+    assert CONTENT[name]["model"]["class_path"] == METHODS.get(method, CONTENT[name]["model"]["class_path"])
+    assert CONTENT[name]["data"]["class_path"].lower() == f"datamodules.{data}"
+
+
+@pytest.mark.parametrize("name", CONTENT)
+def test_opens_with_its_command(name):
+    text = (CONFIGS / f"{name}.yaml").read_text()
+    comment = text[: text.index("\n", text.rindex("\n#") + 1)] if "\n#" in text else ""
+    assert text.startswith("#")
+    assert "python train.py fit" in comment
+    if name in EXPERIMENTS and name != "maml_glyphs_5w1s":
+        assert f"configs/{name}.yaml" in comment
+        for word in ("Paper:", "Protocol:", "Deviations:"):
+            assert word in comment, word
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_validation_takes_little_of_the_time(name):
+    _, data, evaluation = settings(name)
+    trained = CONTENT[name]["trainer"]["val_check_interval"] * data["meta_batch_size"]
+    images = data["n_way"] * (data["k_shot"] + data["n_query"])
+    validated = (
+        evaluation["n_val_tasks"] * evaluated(name, "n_way") * (evaluated(name, "k_shot") + evaluated(name, "n_query"))
+    )
+    steps = settings(name)[0].get("inner_steps", 1)
+    eval_steps = settings(name)[0].get("eval_inner_steps", steps)
+    # A training step goes forward and back, a validation step of ProtoNet only forward: this bound is a coarse one.
+    assert validated * eval_steps < 0.12 * trained * images * steps
