@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from pytorch_lightning.plugins import Precision
 from pytorch_lightning.utilities import move_data_to_device
 from pytorch_lightning.utilities.data import extract_batch_size
 from torch.utils.data import default_collate
@@ -44,6 +45,7 @@ def stand_in_trainer(stage: str, rank: int = 0, world_size: int = 1, batches_see
         training=stage == "train",
         validating=stage == "val",
         sanity_checking=False,
+        precision_plugin=Precision(),
         strategy=SimpleNamespace(root_device=torch.device("cpu")),
     )
 

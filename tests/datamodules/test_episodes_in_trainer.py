@@ -154,6 +154,16 @@ def test_overfitting_sees_the_same_batches_in_every_epoch() -> None:
         assert_saw(recorder.seen["train"][2 * epoch : 2 * epoch + 2], "train", 0, 16)
 
 
+@pytest.mark.parametrize("loading", [Loading("device"), Loading("cpu")], ids=str)
+def test_images_have_the_trainers_precision(loading: Loading) -> None:
+    recorder = Recorder()
+    make_trainer(1, precision="64-true").fit(recorder, datamodule=make_data(loading=loading))
+    (episode,) = recorder.seen["train"]
+    assert episode.support_x.dtype == episode.query_x.dtype == torch.float64
+    assert episode.support_y.dtype == torch.int64
+    assert torch.equal(episode.query_x.float(), make_data().episode("train", torch.arange(8)).query_x)
+
+
 def test_a_second_fit_starts_anew() -> None:
     data: NumberedImages = make_data()
     for _ in range(2):
