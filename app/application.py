@@ -22,7 +22,7 @@ from app.report import report
 from app.run_files import RunFiles, config_text
 from app.run_folder import RUN_FOLDER_VARIABLE, RunFolder, new_run_folder, run_of
 from app.throughput import Throughput
-from app.wandb_run import start_wandb
+from app.wandb_run import RunDashboard, start_wandb
 
 
 class Application(CommandLine):
@@ -148,7 +148,8 @@ class Application(CommandLine):
 
     def _best_checkpoint(self) -> str | None:
         best_path = self.checkpointing.best_model_path
-        if best_path and Path(best_path).is_file():
+        own = self.checkpointing.dirpath is not None and Path(best_path).parent == Path(self.checkpointing.dirpath)
+        if own and Path(best_path).is_file():  # not that of a run this one was forked from
             return os.path.relpath(best_path)
         best = self.run.best_checkpoint()  # of a run whose folder was moved
         return None if best is None else str(best)
@@ -160,6 +161,5 @@ class Application(CommandLine):
 
     def _finish_wandb(self, failed: bool) -> None:
         for logger in self.trainer.loggers:
-            finish = getattr(getattr(logger, "experiment", None), "finish", None)
-            if finish is not None and self.is_first:
-                finish(exit_code=int(failed))
+            if isinstance(logger, RunDashboard):
+                logger.finish(failed)

@@ -10,7 +10,7 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCL
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from app import parser as parsing
-from app.arguments import COMMANDS, DEFAULT_CONFIG, config_files, option_values, run_name
+from app.arguments import DEFAULT_CONFIG, config_files, option_values, run_name
 from app.checkpoint_choice import choose_checkpoint
 from app.checkpoint_config import changed_arguments, check_same_method, checkpoint_config, read_checkpoint
 from app.early_stopping import EarlyStopping
@@ -61,9 +61,7 @@ class CommandLine(LightningCLI):
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """The one command that is run: building the others' parsers would take as long again."""
-        return {
-            name: skip for name, skip in LightningCLI.subcommands().items() if name == self.command and name in COMMANDS
-        }
+        return {self.command: LightningCLI.subcommands()[self.command]}
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
@@ -147,7 +145,7 @@ class CommandLine(LightningCLI):
         elif self.command != "fit" or given == "best":
             raise UsageError(f"--ckpt_path {given}: there is no run of {name} in {self.root}/")
         else:  # a cluster's job is started again with the same command, whether it has run before or not
-            print(f"No run of {name} to continue in {self.root}/: starting a new one.")
+            rank_zero_only(print)(f"No run of {name} to continue in {self.root}/: starting a new one.")
 
     @rank_zero_only
     def _say_what_changed(self) -> None:

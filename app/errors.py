@@ -91,7 +91,8 @@ def one_line_errors() -> Iterator[None]:
     except Exception as error:
         if os.environ.get("QUICKSTUDY_DEBUG") or not _is_input_error(error):
             raise
-        stop(error, exit_code=1)
+        hint = " (QUICKSTUDY_DEBUG=1 shows the traceback)" if isinstance(error, RuntimeError) else ""
+        stop(f"{error}{hint}", exit_code=1)
 
 
 def _is_input_error(error: Exception) -> bool:

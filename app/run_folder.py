@@ -41,8 +41,9 @@ class RunFolder:
         kept = ("checkpoints/*.ckpt", "results.json", "predictions.csv")
         if self.created and not any(next(self.path.glob(pattern), None) for pattern in kept):
             shutil.rmtree(self.path, ignore_errors=True)
-            if self.path.parent.is_dir() and not any(self.path.parent.iterdir()):
-                self.path.parent.rmdir()
+            for parent in (self.path.parent, self.path.parent.parent):
+                if parent.is_dir() and not any(parent.iterdir()):
+                    parent.rmdir()
 
 
 def new_run_folder(root: Path, name: str, command: str, rank: int = 0) -> RunFolder:

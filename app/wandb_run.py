@@ -5,6 +5,7 @@ import os
 import secrets
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -49,6 +50,11 @@ class RunDashboard(WandbLogger):
             plot = wandb.plot.line(table, "inner step", "query accuracy", title=title)
             self.experiment.log({"test/adaptation_curve": plot, X_AXIS: results["global_step"]})
 
+    def finish(self, failed: bool) -> None:
+        """Ends the W&B run; what cannot be uploaded stays in the run's folder."""
+        with suppress(Exception):
+            self.experiment.finish(exit_code=int(failed))
+
 
 def start_wandb(folder: Path, name: str, config: dict[str, Any]) -> Logger | None:
     """Starts or resumes the run's W&B run; None where it is disabled or cannot start.
@@ -82,7 +88,7 @@ def _init(folder: Path, name: str, config: dict[str, Any], mode: str) -> Any:
     settings = wandb.Settings(silent=True, console="off", init_timeout=30)
     arguments: dict[str, Any] = {
         "project": os.environ.get("WANDB_PROJECT", PROJECT),
-        "dir": str(folder),
+        "dir": str(folder.absolute()),  # W&B's own process may have another working directory
         "id": run_id,
         "name": os.environ.get("WANDB_NAME", name),
         "config": config,

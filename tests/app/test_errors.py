@@ -67,7 +67,7 @@ def test_wrong_arguments(run, tiny, arguments, code, says):
         ("model: {class_path: modules.MAMLL}\ndata: {class_path: datamodules.Glyphs}\n", "did you mean MAML?"),
         (
             "model: {class_path: modules.MAML, init_args: {inner_lrr: 3}}\ndata: {class_path: datamodules.Glyphs}\n",
-            "no option inner_lrr in wrong.yaml; did you mean inner_lr?",
+            "no option inner_lrr in wrong.yaml; did you mean model.inner_lr?",
         ),
         (
             "model: {class_path: modules.MAML, init_args: {inner_lr: x}}\ndata: {class_path: datamodules.Glyphs}\n",
@@ -104,7 +104,7 @@ def test_broken_and_foreign_checkpoints(run, tiny, checkpoint):
     for file, says in (
         ("half.ckpt", "is not a checkpoint, or only a part of one"),
         ("text.ckpt", "is not a checkpoint, or only a part of one"),
-        ("foreign.ckpt", "carries no configuration"),
+        ("foreign.ckpt", "does not carry its configuration"),
     ):
         assert_one_line(run("test", f"--ckpt_path={file}"), 2, says)
         assert_one_line(run("fit", *tiny, f"--ckpt_path={file}"), 2, says)

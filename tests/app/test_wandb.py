@@ -1,0 +1,73 @@
+"""W&B is on by default and can never stop a run."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import wandb
+
+from app.wandb_run import columns, wandb_mode
+
+RUN = Path("runs/maml_glyphs_5w1s/0")
+
+
+@pytest.fixture
+def nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine where nobody is logged in; returns the netrc file that is read."""
+    for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_DISABLED", "WANDB_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    return tmp_path / "netrc"
+
+
+def test_offline_without_a_login(nobody):
+    assert wandb_mode() == "offline"
+
+
+@pytest.mark.parametrize("reachable", [True, False])
+def test_online_with_a_login_and_a_network(nobody, monkeypatch, reachable):
+    nobody.write_text("machine api.wandb.ai login user password 0123456789abcdef\n")
+    monkeypatch.setattr("app.wandb_run._reachable", lambda host: reachable)
+    assert wandb_mode() == ("online" if reachable else "offline")
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert wandb_mode() == "disabled"
+
+
+def test_damaged_netrc_is_no_login(nobody):
+    nobody.write_text("machine\n")
+    assert wandb_mode() == "offline"
+
+
+def test_columns_are_flat_and_name_classes():
+    config = {"model": {"class_path": "modules.MAML", "init_args": {"outer": {"lr": 0.1}}}, "seed_everything": 0}
+    assert columns(config) == {"model": "modules.MAML", "model/outer/lr": 0.1, "seed_everything": 0}
+
+
+def test_run_goes_on_where_wandb_cannot_start(run, tiny, monkeypatch):
+    def fail(**_):
+        raise RuntimeError("no space left\nand more lines")
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setattr(wandb, "init", fail)
+    ended = run("fit", *tiny)
+    assert ended.code == 0
+    assert ended.err == "W&B did not start, metrics.csv is written all the same: no space left\n"
+    with (RUN / "metrics.csv").open(newline="") as file:
+        assert any(row["test/accuracy"] for row in csv.DictReader(file))
+
+
+def test_continued_run_keeps_its_wandb_id(run, tiny, monkeypatch, wandb_contents):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert run("fit", *tiny, "--trainer.max_steps=2").code == 0
+    assert run("fit", *tiny, "--ckpt_path=last").code == 0
+    files = sorted(RUN.glob("wandb/offline-run-*/*.wandb"))
+    assert [path.name for path in files] == [f"run-{(RUN / 'wandb_id').read_text().strip()}.wandb"] * 2
+    steps = [row["trainer/global_step"] for path in files for row in wandb_contents(path)[1] if "train/loss" in row]
+    assert steps == [0, 1, 2, 3]
+
+
+def test_logger_false_leaves_metrics_alone(run, tiny, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    assert run("fit", *tiny, "--trainer.logger=false").code == 0
+    assert not (RUN / "wandb").exists()
+    assert (RUN / "metrics.csv").is_file()
