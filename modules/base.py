@@ -24,6 +24,7 @@ from modules.functional.networks import (
 )
 from modules.outer_gradient import OuterGradient, task_means
 from modules.outer_loop import OuterLoop
+from modules.resume_point import rewind_to_outer_step
 
 
 class Learner(pl.LightningModule):
@@ -282,5 +283,10 @@ class Learner(pl.LightningModule):
         checkpoint["task_strategy"] = self.task_strategy
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Goes on computing tasks the way that the checkpoint's run did, where the choice is left to "auto"."""
+        """Goes on after the last outer step, computing tasks the way that "auto" chose before."""
         self._chosen_strategy = checkpoint.get("task_strategy", self._chosen_strategy)
+        rewind_to_outer_step(checkpoint, self.outer.accumulate_batches)
+        if (
+            self._trainer
+        ):  # loads the weights before it gives the model its precision: "64-true" would lose their digits
+            self._trainer.precision_plugin.convert_module(self)

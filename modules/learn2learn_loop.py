@@ -15,6 +15,7 @@ from modules.functional.networks import Variables
 
 def learn2learn_inner_loop(
     network: nn.Module,
+    buffers: Variables,
     support: Support,
     loss: Callable[[Tensor, Tensor], Tensor],
     lr: float,
@@ -28,6 +29,7 @@ def learn2learn_inner_loop(
 
     Args:
         network: The learner's network.
+        buffers: Its buffers by name; in training (T, *shape), each task's copy, which its steps update in place.
         support: (T, S, ...) examples and labels.
         loss: The objective's loss.
         lr: Inner step size.
@@ -40,12 +42,21 @@ def learn2learn_inner_loop(
     maml = _algorithms().MAML(network, lr=lr, first_order=first_order)
     with torch.enable_grad():
         clones = [maml.clone() for _ in support.x]
+    if network.training:  # else the clones share the network's own buffers, and would update those
+        for t, clone in enumerate(clones):
+            _replace_buffers(clone.module, {name: buffer[t] for name, buffer in buffers.items()})
     yield _stacked(clones)
     for _ in range(steps):
         with torch.enable_grad():
             for clone, x, y in zip(clones, support.x, support.y, strict=True):
                 clone.adapt(loss(clone(x), y).mean())
         yield _stacked(clones)
+
+
+def _replace_buffers(network: nn.Module, buffers: Variables) -> None:
+    for name, buffer in buffers.items():
+        owner, _, leaf = name.rpartition(".")
+        setattr(network.get_submodule(owner), leaf, buffer)
 
 
 def _stacked(clones: list[Any]) -> Variables:

@@ -9,7 +9,7 @@ from datamodules.episode import Support
 from modules.backbones import Backbone, Conv4
 from modules.base import Learner
 from modules.functional.inner_loop import inner_loop, sgd
-from modules.functional.networks import Variables, for_each_task
+from modules.functional.networks import Variables, for_each_task, part
 from modules.learn2learn_loop import learn2learn_inner_loop
 from modules.outer_loop import OuterLoop
 
@@ -62,15 +62,17 @@ class MAML(Learner):
     ) -> Iterator[Variables]:
         """Gradient descent on the support loss; a state is T sets of fast weights, name -> (T, *shape)."""
         lr = self.inner_lr if self.training else self.eval_inner_lr
-        if self.task_strategy == "learn2learn":
-            return learn2learn_inner_loop(self.network, support, self.objective.loss, lr, steps, self.first_order)
         names = [name for name, _ in self.named_parameters()]
         shared = {name: params[name] for name in names}
         others = {name: value for name, value in params.items() if name not in shared}
+        loss = self.objective.loss
+        if self.task_strategy == "learn2learn":
+            buffers = part(others, "network.")
+            return learn2learn_inner_loop(self.network, buffers, support, loss, lr, steps, self.first_order)
 
         def support_loss(step: int, fast_params: Variables) -> Tensor:
             outputs = self.forward_network(fast_params | others, support.x)  # (T, S, n_way)
-            return self.objective.loss(outputs, support.y).mean(1)  # (T,)
+            return loss(outputs, support.y).mean(1)  # (T,)
 
         initial = for_each_task(shared, len(support.x))
         return inner_loop(support_loss, initial, sgd(lr), steps, self.first_order, keep_graph=self.training)
