@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.base import EpisodeDataModule, Evaluation
+from datamodules.episode import Episode
 from datamodules.image_bank import ImageBank
 from modules.backbones import Backbone
 
@@ -32,6 +33,14 @@ def make_data(**changes: Any) -> LearnableImages:
     evaluation = Evaluation(n_val_tasks=5, n_test_tasks=37, batch_size=8)
     arguments: dict[str, Any] = {"n_way": 3, "k_shot": 2, "n_query": 2, "meta_batch_size": 8, "evaluation": evaluation}
     return LearnableImages(**(arguments | changes))
+
+
+def make_episode(n_tasks: int, dtype: torch.dtype = torch.float64, **changes: Any) -> Episode:
+    """The first training tasks."""
+    data = make_data(**changes)
+    data.setup("fit")
+    episode = data.episode("train", torch.arange(n_tasks))
+    return episode._replace(support_x=episode.support_x.to(dtype), query_x=episode.query_x.to(dtype))
 
 
 class TwoBlocks(Backbone):

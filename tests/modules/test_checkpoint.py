@@ -1,0 +1,49 @@
+"""What a learner's checkpoint carries."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from modules import MAML, OuterLoop
+from tests.learnable_images import TwoBlocks, make_data
+from tests.training_runs import METHODS, make_learner, make_trainer, same, state_of
+
+
+def save(folder: Path, method: str, meta_batch_size: int = 8, **outer: Any) -> tuple[Path, dict[str, Any]]:
+    """A checkpoint after two outer steps, and its contents read without running any code in it."""
+    learner, trainer = make_learner(method, seed=1, **outer), make_trainer(max_steps=2)
+    trainer.fit(learner, datamodule=make_data(meta_batch_size=meta_batch_size))
+    trainer.save_checkpoint(folder / "run.ckpt")
+    contents = torch.load(folder / "run.ckpt", weights_only=True)
+    assert same(contents["state_dict"], state_of(learner))
+    return folder / "run.ckpt", contents
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_it_reads_without_running_code_and_carries_the_input_and_the_strategy(tmp_path: Path, method: str) -> None:
+    _, contents = save(tmp_path, method)
+    assert contents["input_spec"] == make_data().input_spec()
+    assert contents["task_strategy"] == "vmap"
+    assert contents["hyper_parameters"]["outer"] == make_learner(method, seed=1).outer
+
+
+def test_a_resumed_run_computes_tasks_the_way_that_auto_chose_before(tmp_path: Path) -> None:
+    path, contents = save(tmp_path, "maml", meta_batch_size=1)
+    assert contents["task_strategy"] == "loop"
+    learner = make_learner("maml", seed=2)
+    make_trainer(max_steps=3).fit(learner, datamodule=make_data(), ckpt_path=path, weights_only=True)
+    assert learner.task_strategy == "loop"
+
+
+def test_a_strategy_that_was_asked_for_is_carried_too(tmp_path: Path) -> None:
+    assert save(tmp_path, "maml", task_strategy="learn2learn")[1]["task_strategy"] == "learn2learn"
+
+
+def test_a_learner_loads_with_its_arguments(tmp_path: Path) -> None:
+    path, contents = save(tmp_path, "maml", lr=0.002)
+    learner = MAML.load_from_checkpoint(path, backbone=TwoBlocks(running_stats=True), weights_only=True)
+    assert same(state_of(learner), contents["state_dict"])
+    assert learner.outer == OuterLoop(lr=0.002)
+    assert (learner.fixed_way, learner.inner_lr, learner.inner_steps) == (3, 0.1, 2)

@@ -1,0 +1,74 @@
+"""Two gloo processes that stay up and run one function after another, so that their start is paid once."""
+
+import os
+import pickle
+import socket
+import traceback
+from collections.abc import Callable
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+import torch
+
+
+class RankPair:
+    """Runs a function of an importable module as rank 0 and as rank 1 of one process group."""
+
+    def __init__(self) -> None:
+        self.pipes: list[Connection] = []
+        self.processes: list[Any] = []
+
+    def __call__(self, function: Callable[..., Any], *arguments: Any, timeout_s: float = 120) -> list[Any]:
+        """What the function returned on each rank; raises what one of them raised."""
+        if not self.processes:
+            self._start()
+        for pipe in self.pipes:
+            pipe.send_bytes(pickle.dumps((function, arguments)))
+        results: dict[int, Any] = {}
+        while len(results) < len(self.pipes):
+            waiting = [pipe for rank, pipe in enumerate(self.pipes) if rank not in results]
+            ready = wait(waiting, timeout_s)
+            answers = [pickle.loads(pipe.recv_bytes()) for pipe in waiting if pipe in ready]
+            errors = [error for _, error, _ in answers if error]
+            if errors or not ready:
+                self.stop()  # one rank may wait for the other
+                raise RuntimeError(errors[0] if errors else f"{len(waiting)} of 2 ranks were silent for {timeout_s} s")
+            results |= {rank: result for rank, _, result in answers}
+        return [results[0], results[1]]
+
+    def stop(self) -> None:
+        """Ends both processes; the next call starts new ones."""
+        for process in self.processes:
+            process.terminate()
+            process.join()
+        self.pipes, self.processes = [], []
+
+    def _start(self) -> None:
+        context = get_context("spawn")  # a fork of a process that has run torch's threads may hang
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        for rank in range(2):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(rank, port, theirs), daemon=True)
+            process.start()
+            theirs.close()
+            self.pipes.append(ours)
+            self.processes.append(process)
+
+
+def _serve(rank: int, port: int, pipe: Connection) -> None:
+    torch.set_num_threads(1)
+    os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0"}  # what Lightning's environment reads
+    torch.distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    while True:
+        try:
+            function, arguments = pickle.loads(pipe.recv_bytes())
+        except EOFError:  # the tests are over
+            return
+        try:
+            answer: tuple[int, str | None, Any] = (rank, None, function(*arguments))
+        except Exception:
+            answer = (rank, f"rank {rank}:\n{traceback.format_exc()}", None)
+        pipe.send_bytes(pickle.dumps(answer))
