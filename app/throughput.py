@@ -51,7 +51,8 @@ class Throughput(Callback):
         return {"seconds": self.seconds, "tasks": self.tasks}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        if state_dict["seconds"] >= self.seconds:  # `fit` ends by loading the best checkpoint, which may be an earlier one
+        # `fit` ends by loading the best checkpoint, which may be an earlier one: time already counted stays counted.
+        if state_dict["seconds"] >= self.seconds:
             self.seconds, self.tasks = state_dict["seconds"], state_dict["tasks"]
 
     def _count_time(self) -> None:
