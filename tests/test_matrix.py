@@ -1,7 +1,7 @@
 """How tasks are computed changes no result: strategy x chunk x processes x resumed give equal weights and buffers."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -19,7 +19,12 @@ from tests.training_runs import (
 )
 
 TOLERANCE = 1e-10
-CLIPPING = {"maml": {"clip_norm": 0.5}, "fomaml": {"clip_value": 0.05}, "reptile": {}, "protonet": {"clip_norm": 0.5}}
+OUTER: dict[str, dict[str, Any]] = {
+    "maml": {"lr": 0.01, "clip_norm": 0.5},
+    "fomaml": {"lr": 0.01, "clip_value": 0.05},
+    "reptile": {"lr": 1.0},
+    "protonet": {"lr": 0.01, "clip_norm": 0.5},
+}
 
 
 class Cell(NamedTuple):
@@ -31,10 +36,8 @@ class Cell(NamedTuple):
 
 def train(cell: Cell, folder: Path, seed: int, checkpoint: str | None = None) -> State:
     """Six outer steps, or those that a checkpoint leaves to do."""
-    outer = {"task_strategy": cell.task_strategy, "task_chunk": cell.task_chunk, "lr": 0.01} | CLIPPING[cell.method]
-    if cell.method == "reptile":
-        outer["lr"] = 1.0
-    learner = make_learner(cell.method, seed, **outer)
+    layout = {"task_strategy": cell.task_strategy, "task_chunk": cell.task_chunk}
+    learner = make_learner(cell.method, seed, **OUTER[cell.method], **layout)
     trainer = make_trainer(*([] if checkpoint else checkpoints(folder)), precision="64-true")
     trainer.fit(learner, datamodule=make_data(), ckpt_path=checkpoint and folder / checkpoint, weights_only=True)
     assert trainer.global_step == 6
