@@ -1,1 +1,1 @@
-"""Side-by-side speed: `python -m benchmarks`, or `make bench`. README.md in this folder says what each section measures."""
+"""Side-by-side speed: `python -m benchmarks`, or `make bench`; README.md in this folder says what is measured."""

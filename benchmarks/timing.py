@@ -21,17 +21,19 @@ class Timing:
         minimum: The fastest round.
         maximum: The slowest round.
         rounds: Calls that were timed.
-        first: The warm-up call, which is in none of the above; holds compiling where there is any.
+        first: The warm-up call, which is in none of the above; holds compiling where there is any. None: there was none.
     """
 
     median: float
     minimum: float
     maximum: float
     rounds: int
-    first: float
+    first: float | None = None
 
 
-def compare(contestants: Mapping[str, Contestant], seconds: float, device: torch.device) -> dict[str, Timing]:
+def compare(
+    contestants: Mapping[str, Contestant], seconds: float, device: torch.device, warm_up: bool = True
+) -> dict[str, Timing]:
     """Times contestants in interleaved rounds: each once for warm-up, then a b c a b c ... until the seconds are used.
 
     Args:
@@ -39,18 +41,22 @@ def compare(contestants: Mapping[str, Contestant], seconds: float, device: torch
         seconds: For the rounds of all contestants together. At least `MIN_ROUNDS` rounds are made, however long they
             take; the warm-up is not counted.
         device: Its queue is emptied before and after each call, so that a call's time is its own.
+        warm_up: False where each contestant has run on these very sizes already.
 
     Returns:
         Name -> its times, in the order given.
     """
-    first = {name: once(contestant, device) for name, contestant in contestants.items()}
+    first = {name: once(contestant, device) for name, contestant in contestants.items()} if warm_up else {}
     times: dict[str, list[float]] = {name: [] for name in contestants}
     start, rounds = time.perf_counter(), 0
-    while rounds < MIN_ROUNDS or time.perf_counter() - start < seconds:
+    while contestants and (rounds < MIN_ROUNDS or time.perf_counter() - start < seconds):
         for name, contestant in contestants.items():
             times[name].append(once(contestant, device))
         rounds += 1
-    return {name: summary(values, first[name]) for name, values in times.items()}
+    return {
+        name: Timing(statistics.median(calls), min(calls), max(calls), len(calls), first.get(name))
+        for name, calls in times.items()
+    }
 
 
 def once(contestant: Contestant, device: torch.device) -> float:
@@ -60,11 +66,6 @@ def once(contestant: Contestant, device: torch.device) -> float:
     contestant()
     synchronise(device)
     return time.perf_counter() - start
-
-
-def summary(times: list[float], first: float) -> Timing:
-    """Median, extremes and number of rounds."""
-    return Timing(statistics.median(times), min(times), max(times), len(times), first)
 
 
 def synchronise(device: torch.device) -> None:
