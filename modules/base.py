@@ -1,7 +1,7 @@
 """The base of every learner: from a batch of episodes to an outer step, and from a support set to a score."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -135,8 +135,8 @@ class Learner(pl.LightningModule):
 
     def forward_network(self, variables: Variables, x: Tensor) -> Tensor:
         """Applies the network to T tasks: variables by their name in `params`, x (T, B, ...) -> (T, B, ...)."""
-        strategy: Strategy = "vmap" if self.task_strategy == "vmap" else "loop"
-        return forward_tasks(self.network, part(variables, "network."), x, strategy)
+        strategy = self.task_strategy if self.task_strategy != "learn2learn" else "loop"
+        return forward_tasks(self.network, part(variables, "network."), x, cast(Strategy, strategy))
 
     @property
     def task_strategy(self) -> str:

@@ -41,7 +41,7 @@ class OuterLoop:
     clip_value: float | None = None
     accumulate_batches: int = 1
     task_chunk: int | None = None
-    task_strategy: Literal["auto", "vmap", "loop", "learn2learn"] = "auto"
+    task_strategy: Literal["auto", "batched", "vmap", "loop", "learn2learn"] = "auto"
 
     def __post_init__(self) -> None:
         for name in ("lr", "step_size", "clip_norm", "clip_value", "accumulate_batches", "task_chunk"):

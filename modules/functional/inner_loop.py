@@ -72,7 +72,7 @@ def sgd(lr: float) -> Update:
     """Gradient descent: theta <- theta - lr * g."""
 
     def update(step: int, params: Variables, gradients: Variables, moments: Variables) -> tuple[Variables, Variables]:
-        return {name: value - lr * gradients[name] for name, value in params.items()}, moments
+        return {name: torch.add(value, gradients[name], alpha=-lr) for name, value in params.items()}, moments
 
     return update
 

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from modules.functional.per_task import PerTask, layer_without_task_form
+
 Variables = dict[str, Tensor]  # a network's parameters and buffers by name
-Strategy = Literal["vmap", "loop"]
+Strategy = Literal["batched", "vmap", "loop"]
 
 
 def forward_tasks(network: nn.Module, variables: Mapping[str, Tensor], x: Tensor, strategy: Strategy) -> Tensor:
@@ -20,24 +22,46 @@ def forward_tasks(network: nn.Module, variables: Mapping[str, Tensor], x: Tensor
             (T, *shape). Running statistics that a training forward pass updates must be (T, *shape): each task's copy
             is updated in place.
         x: (T, B, *input_shape).
-        strategy: "vmap" computes all tasks at once, "loop" one by one; the results agree up to round-off.
+        strategy: How tasks with different weights are computed: "batched" all at once by hand-written forms of the
+            usual layers, "vmap" all at once by torch.func, "loop" one by one. The results agree up to round-off.
 
     Returns:
         (T, B, *output_shape).
+
+    Raises:
+        NotImplementedError: If "batched" meets an operation that has no such form.
     """
     own = dict(network.named_parameters()) | dict(network.named_buffers())
-    axes = {name: 0 if value.dim() > own[name].dim() else None for name, value in variables.items()}
-
-    def forward(task_variables: Variables, task_x: Tensor) -> Tensor:
-        return functional_call(network, task_variables, (task_x,))
-
+    per_task = {name for name, value in variables.items() if value.dim() > own[name].dim()}
+    if strategy == "batched":
+        return _forward_batched(network, variables, per_task, x)
     if strategy == "vmap":
+        axes = {name: 0 if name in per_task else None for name in variables}
+
+        def forward(task_variables: Variables, task_x: Tensor) -> Tensor:
+            return functional_call(network, task_variables, (task_x,))
+
         return vmap(forward, in_dims=(axes, 0), randomness="error")(dict(variables), x)
+    tasks = {name: value.unbind() for name, value in variables.items() if name in per_task}
     outputs = [
-        forward({name: value if axes[name] is None else value[t] for name, value in variables.items()}, x[t])
+        functional_call(network, {name: tasks[name][t] if name in tasks else v for name, v in variables.items()}, (x[t],))
         for t in range(len(x))
     ]
     return torch.stack(outputs)  # (T, B, *output_shape)
+
+
+def _forward_batched(network: nn.Module, variables: Mapping[str, Tensor], per_task: set[str], x: Tensor) -> Tensor:
+    """The T * B examples as one batch, through a network whose layers meet weights (T, *shape)."""
+    n_tasks = len(x)
+    normalised = {name for name, layer in network.named_modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)}
+    given = {}
+    for name, value in variables.items():
+        if name not in per_task and name.rpartition(".")[0] in normalised and value.is_floating_point():  # statistics are per task all the same
+            given[name] = value.expand(n_tasks, *value.shape).as_subclass(PerTask)
+        else:
+            given[name] = value.as_subclass(PerTask) if name in per_task and value.is_floating_point() else value
+    outputs: Tensor = functional_call(network, given, (x.flatten(0, 1),))
+    return outputs.unflatten(0, (n_tasks, -1))  # (T, B, *output_shape)
 
 
 def choose_strategy(n_tasks: int) -> Strategy:
