@@ -12,9 +12,10 @@ OOPSLA 2014); used as a counter-based generator in the manner of Salmon et al., 
 import torch
 from torch import Tensor
 
-_GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)  # 2**64 / golden ratio, as a signed 64-bit integer
-_MIX_1 = 0xBF58476D1CE4E5B9 - (1 << 64)
-_MIX_2 = 0x94D049BB133111EB - (1 << 64)
+_MASK = (1 << 64) - 1
+_GOLDEN = 0x9E3779B97F4A7C15  # 2**64 / golden ratio
+_MIX_1 = 0xBF58476D1CE4E5B9
+_MIX_2 = 0x94D049BB133111EB
 
 
 def random_bits(seed: int, stream: int, index: Tensor, n_draws: int) -> Tensor:
@@ -29,9 +30,10 @@ def random_bits(seed: int, stream: int, index: Tensor, n_draws: int) -> Tensor:
     Returns:
         (T, n_draws) int64 in [0, 2**32), on the device of `index`; the same on every device.
     """
-    key = _mix(index + _mix(torch.tensor(stream + 1, device=index.device) * _GOLDEN + _mix(_as_tensor(seed, index))))
-    draw = torch.arange(1, n_draws + 1, device=index.device) * _GOLDEN
-    return _shift(_mix(key.unsqueeze(-1) + draw), 32)  # (T, n_draws)
+    key = _mix_integer((stream + 1) * _GOLDEN + _mix_integer(seed))
+    index_key = _mix_(index + _signed(key))  # (T,)
+    draw = torch.arange(1, n_draws + 1, device=index.device) * _signed(_GOLDEN)  # (n_draws,)
+    return _shift(_mix_(index_key.unsqueeze(-1) + draw), 32)  # (T, n_draws)
 
 
 def random_integers(bits: Tensor, below: Tensor | int) -> Tensor:
@@ -62,17 +64,29 @@ def random_order(bits: Tensor) -> Tensor:
     return keys.argsort(dim=-1)
 
 
-def _as_tensor(seed: int, like: Tensor) -> Tensor:
-    seed &= (1 << 64) - 1
-    return torch.tensor(seed - (1 << 64) if seed >> 63 else seed, device=like.device)
+def _mix_integer(x: int) -> int:
+    """SplitMix64's finaliser of an integer's last 64 bits."""
+    x &= _MASK
+    x = (x ^ (x >> 30)) * _MIX_1 & _MASK
+    x = (x ^ (x >> 27)) * _MIX_2 & _MASK
+    return x ^ (x >> 31)
+
+
+def _mix_(x: Tensor) -> Tensor:
+    """The same of int64 numbers, in place; products wrap around."""
+    x ^= _shift(x, 30)
+    x *= _signed(_MIX_1)
+    x ^= _shift(x, 27)
+    x *= _signed(_MIX_2)
+    x ^= _shift(x, 31)
+    return x
 
 
 def _shift(x: Tensor, places: int) -> Tensor:
     """Logical right shift: torch's own keeps the sign of an int64."""
-    return (x >> places) & ((1 << (64 - places)) - 1)
+    return (x >> places).bitwise_and_(_MASK >> places)
 
 
-def _mix(x: Tensor) -> Tensor:
-    x = (x ^ _shift(x, 30)) * _MIX_1
-    x = (x ^ _shift(x, 27)) * _MIX_2
-    return x ^ _shift(x, 31)
+def _signed(x: int) -> int:
+    """The int64 with the bits of x in [0, 2**64)."""
+    return x - (1 << 64) if x >> 63 else x

@@ -74,48 +74,46 @@ def draw_tasks(seed: int, split: int, task_id: Tensor, pool: ClassPool, shape: E
     """
     n_way, n_support = shape.n_way, shape.k_shot
     bits = random_bits(seed, split, task_id, shape.draws)  # (T, draws)
-    group = random_integers(bits[:, 0], len(pool.group_start))  # (T,)
-    class_bits, half_bits, image_bits = bits[:, 1:].split([n_way, n_way, n_way * (n_support + shape.n_query)], dim=1)
-    within = distinct_integers(class_bits, pool.group_size[group])  # (T, n_way)
-    position = pool.group_start[group].unsqueeze(1) + within  # (T, n_way)
-    start, size = pool.class_start[position], pool.class_size[position]  # (T, n_way) each
-    image_bits = image_bits.unflatten(1, (n_way, -1))  # (T, n_way, k_shot + n_query)
+    group_bits, class_bits, half_bits = bits[:, :1], bits[:, 1 : 1 + n_way], bits[:, 1 + n_way : 1 + 2 * n_way]
+    image_bits = bits[:, 1 + 2 * n_way :].view(len(bits), n_way, -1)  # (T, n_way, k_shot + n_query)
+    if len(pool.group_start) == 1:
+        position = distinct_integers(class_bits, pool.group_size)  # (T, n_way)
+    else:
+        group = random_integers(group_bits, len(pool.group_start))  # (T, 1)
+        within = distinct_integers(class_bits, pool.group_size.take(group).squeeze(1))  # (T, n_way)
+        position = pool.group_start.take(group) + within  # (T, n_way)
+    start, size = pool.class_start.take(position), pool.class_size.take(position)  # (T, n_way) each
     if pool.first_half is None:
         image = start.unsqueeze(-1) + distinct_integers(image_bits, size)  # (T, n_way, k_shot + n_query)
         support, query = image[..., :n_support], image[..., n_support:]
     else:
-        first = pool.first_half[position]  # (T, n_way)
+        first = pool.first_half.take(position)  # (T, n_way)
         swap = half_bits >= 1 << 31  # (T, n_way)
         support_start, support_size = torch.where(swap, start + first, start), torch.where(swap, size - first, first)
         query_start, query_size = torch.where(swap, start, start + first), torch.where(swap, first, size - first)
         support = support_start.unsqueeze(-1) + distinct_integers(image_bits[..., :n_support], support_size)
         query = query_start.unsqueeze(-1) + distinct_integers(image_bits[..., n_support:], query_size)
-    return Drawn(pool.class_id[position], support, query)
+    return Drawn(pool.class_id.take(position), support, query)
 
 
 def distinct_integers(bits: Tensor, below: Tensor) -> Tensor:
     """Draws k distinct integers in [0, below) for each row, every ordered choice equally likely.
 
-    The j-th draw is a rank among the below - j integers not yet chosen; the chosen ones, kept sorted, turn the rank
-    into the integer. So the cost grows with k and not with `below`.
+    The j-th draw is a rank among the below - j integers not yet chosen: a Lehmer code, decoded from its end. Each draw
+    takes one integer away from those after it, which makes room for it by counting on from there. So the cost grows
+    with k and not with `below`.
 
     Args:
         bits: (..., k) int64 in [0, 2**32).
-        below: (...), int64, at least k.
+        below: (...) or what broadcasts to it, int64, at least k.
 
     Returns:
         (..., k) int64, distinct along the last axis.
     """
     n_draws = bits.shape[-1]
     remaining = below.unsqueeze(-1) - torch.arange(n_draws, device=bits.device)  # (..., k)
-    ranks = random_integers(bits, remaining)  # (..., k)
-    drawn = ranks[..., :1]
-    chosen = drawn  # (..., j), sorted
-    for j in range(1, n_draws):
-        rank = ranks[..., j : j + 1]  # (..., 1)
-        # chosen[i] - i integers below chosen[i] are free: rank skips every chosen[i] for which that is <= rank.
-        skipped = (chosen - torch.arange(j, device=bits.device) <= rank).sum(-1, keepdim=True)  # (..., 1)
-        value = rank + skipped
-        drawn = torch.cat([drawn, value], dim=-1)
-        chosen = torch.cat([chosen, value], dim=-1).sort(dim=-1).values
+    drawn = random_integers(bits, remaining)  # (..., k)
+    for j in range(n_draws - 2, -1, -1):
+        later = drawn[..., j + 1 :]  # (..., k - 1 - j)
+        later += later >= drawn[..., j : j + 1]
     return drawn

@@ -190,6 +190,29 @@ def test_seeds_and_splits_draw_other_tasks() -> None:
         assert is_uniform(as_cell(both, 10), 100)
 
 
+def test_tasks_never_change() -> None:
+    # With others here, every published result's tasks would be other tasks.
+    drawn = draw_tasks(0, 2, torch.tensor([0, 10**9]), make_pool([20] * 1000), EpisodeShape(5, 1, 2))
+    assert drawn.class_id.tolist() == [[676, 971, 695, 496, 907], [1066, 859, 917, 372, 247]]
+    assert drawn.support.tolist() == [
+        [[15560], [23543], [16075], [10702], [21807]],
+        [[26089], [20505], [22071], [7370], [3985]],
+    ]
+    assert drawn.query.tolist() == [
+        [[15565, 15577], [23525, 23542], [16088, 16072], [10704, 10717], [21814, 21815]],
+        [[26090, 26098], [20506, 20502], [22076, 22069], [7362, 7369], [3994, 3983]],
+    ]
+
+
+def test_drawing_never_waits_for_the_device() -> None:
+    # A meta tensor has no values: whatever reads one on the host, or mixes in a tensor made there, raises.
+    meta = torch.device("meta")
+    for pool in (make_pool([9] * 12), make_pool([9] * 12, groups=[4, 8]), make_pool([9] * 12, halves=[4] * 12)):
+        drawn = draw_tasks(5, 1, torch.arange(50, device=meta), pool.to(meta), EpisodeShape(3, 1, 2))
+        assert drawn.query.shape == (50, 3, 2)
+        assert drawn.query.device == meta
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_a_task_does_not_depend_on_the_device() -> None:
     device = torch.device("cuda", 0)
