@@ -206,12 +206,12 @@ class EpisodeDataModule(pl.LightningDataModule):
             self.pools[split] = self.pools[split].to(device)
         seed = self.seed if split == "train" else self.evaluation.seed
         drawn = draw_tasks(seed, SPLITS.index(split), task_id, self.pools[split], shape)
-        label = torch.arange(shape.n_way, device=device).expand(len(task_id), -1)  # (T, n_way)
+        label = torch.arange(shape.n_way, device=device).unsqueeze(1)  # (n_way, 1)
         return Episode(
-            support_x=images[drawn.support.flatten(1)],  # (T, n_way * k_shot, C, H, W)
-            support_y=label.repeat_interleave(shape.k_shot, dim=1),
-            query_x=images[drawn.query.flatten(1)],  # (T, n_way * n_query, C, H, W)
-            query_y=label.repeat_interleave(shape.n_query, dim=1),
+            support_x=_look_up(images, drawn.support),  # (T, n_way * k_shot, C, H, W)
+            support_y=label.expand(drawn.support.shape).contiguous().flatten(1),  # contiguous: so that it can be pinned
+            query_x=_look_up(images, drawn.query),  # (T, n_way * n_query, C, H, W)
+            query_y=label.expand(drawn.query.shape).contiguous().flatten(1),
             task_id=task_id,
             class_id=drawn.class_id,
         )
@@ -258,3 +258,11 @@ class EpisodeDataModule(pl.LightningDataModule):
         stream = TaskStream(batch_size, first_batch, n_tasks, rank, self._world_size, gather)
         pin = self.loading.images_on != "device" and torch.cuda.is_available()
         return DataLoader(stream, batch_size=None, num_workers=self.loading.num_workers, pin_memory=pin)
+
+
+def _look_up(images: Tensor, index: Tensor) -> Tensor:
+    """The images (N, C, H, W) of these numbers (T, n_way, k): (T, n_way * k, C, H, W).
+
+    On a CPU ten times as fast as `images[index]`, which copies byte by byte.
+    """
+    return images.index_select(0, index.flatten()).view(len(index), -1, *images.shape[1:])

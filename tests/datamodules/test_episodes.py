@@ -86,6 +86,7 @@ def test_labels_are_balanced_and_the_shape_is_as_asked() -> None:
             assert bool(((episode.support_y == label).sum(1) == 2).all())
             assert bool(((episode.query_y == label).sum(1) == n_query).all())
         assert episode.support_y.dtype == episode.query_y.dtype == episode.class_id.dtype == torch.int64
+        assert all(field.is_contiguous() for field in episode)  # else it could not be pinned
         assert torch.equal(episode.task_id, torch.arange(20))
 
 
@@ -157,6 +158,13 @@ def test_train_tasks_depend_on_the_seed() -> None:
     one, other = (make_data(seed=seed).episode("train", task_id) for seed in (1, 2))
     same = (one.class_id == other.class_id).all(1).float().mean()
     assert float(same) < 0.01  # by chance 1 in 12 * 11 * 10
+
+
+def test_making_an_episode_never_waits_for_the_device() -> None:
+    # A meta tensor has no values: whatever reads one on the host, or mixes in a tensor made there, raises.
+    episode = make_data().episode("train", torch.arange(50, device="meta"))
+    assert {field.device.type for field in episode} == {"meta"}
+    assert episode.support_x.shape == (50, 6, 1, 2, 2)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
