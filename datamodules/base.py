@@ -130,7 +130,8 @@ class EpisodeDataModule(pl.LightningDataModule):
 
     def prepare_data(self) -> None:
         """Fills the cache, once on each machine."""
-        self.build_bank()
+        if self.bank is None:  # every Trainer that is given this module asks again
+            self.bank = self.build_bank()
 
     def setup(self, stage: str) -> None:
         """Loads the bank and checks that every split can make its tasks.
@@ -145,9 +146,9 @@ class EpisodeDataModule(pl.LightningDataModule):
                 f"meta_batch_size = {self.meta_batch_size} does not divide over {world_size} processes: "
                 f"make it a multiple of {world_size}."
             )
-        if self.bank is not None:
+        if self.pools:
             return
-        bank = self.build_bank()
+        bank = self.build_bank() if self.bank is None else self.bank
         groups = self.split_groups(bank) or {split: [classes] for split, classes in self.split_classes(bank).items()}
         self.pools = {split: checked_pool(bank, groups[split], self.shapes[split], split) for split in SPLITS}
         self.bank = bank

@@ -219,6 +219,21 @@ def test_evaluation_counts_below_one_are_refused(name: str) -> None:
         make_data(evaluation=Evaluation(**{name: 0}))
 
 
+def test_the_bank_is_built_once() -> None:
+    class Counted(NumberedImages):
+        built = 0
+
+        def build_bank(self) -> ImageBank:
+            self.built += 1
+            return super().build_bank()
+
+    data = Counted(n_way=3, evaluation=Evaluation(n_way=4))
+    for _ in range(2):  # the application, then its Trainer
+        data.prepare_data()
+        data.setup("fit")
+    assert data.built == 1
+
+
 def test_a_split_that_cannot_make_its_tasks_is_refused() -> None:
     with pytest.raises(ValueError, match=r"n_way = 5 is more than the val split has classes \(4\)"):
         make_data(evaluation=Evaluation(n_way=5))
