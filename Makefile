@@ -10,9 +10,10 @@ ARGS ?=
 RUN := $(VENV)/bin/python
 TRAIN_READY := $(VENV)/.train-ready
 DEV_READY := $(VENV)/.dev-ready
+BENCH_READY := $(VENV)/.bench-ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all lint format image clean
+.PHONY: help setup train test test-all lint format bench image clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +38,9 @@ format: $(DEV_READY) ## rewrite the sources in the house format
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
+bench: $(BENCH_READY) ## measure speed beside other libraries, about 10 minutes; ARGS="outer_step --budget 60" for less
+	$(RUN) -m benchmarks $(ARGS)
+
 image: ## build the Docker image; IMAGE=name names it
 	docker build -t $(IMAGE) .
 
@@ -56,6 +60,11 @@ $(RUN):
 $(TRAIN_READY): requirements.txt | $(RUN)
 	$(RUN) -m pip install --upgrade pip
 	$(RUN) -m pip install -r requirements.txt
+	@touch $@
+
+# --no-deps: what the comment in the file says.
+$(BENCH_READY): requirements-bench.txt $(TRAIN_READY)
+	$(RUN) -m pip install --no-deps -r requirements-bench.txt
 	@touch $@
 
 $(DEV_READY): requirements-dev.txt $(TRAIN_READY)

@@ -21,7 +21,7 @@ class Timing:
         minimum: The fastest round.
         maximum: The slowest round.
         rounds: Calls that were timed.
-        first: The warm-up call, which is in none of the above; holds compiling where there is any. None: there was none.
+        first: The warm-up call, which is in none of the above; holds compiling where there is any; None without one.
     """
 
     median: float

@@ -1,0 +1,64 @@
+"""Measures Quickstudy beside other libraries: `python -m benchmarks`, or `make bench`."""
+
+import argparse
+import importlib
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from benchmarks import machine, render, results_file
+from benchmarks.options import Options
+
+# Each section's share of the budget.
+SECTIONS = {"outer_step": 0.58, "episodes": 0.07, "end_to_end": 0.15, "limit": 0.08, "growth": 0.12}
+SECONDS = 540.0
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs sections one after another; each leaves its rows in the machine's file when it is through."""
+    chosen = parse(arguments)
+    device = torch.device(chosen.device)
+    path = results_file.RESULTS / f"{machine.machine_name(device)}.json"
+    described, run = machine.describe(device), machine.describe_run(device)
+    print(" ".join(f"{key}={value}" for key, value in (described | run).items() if value is not None), flush=True)
+    for name in chosen.sections or SECTIONS:
+        seconds = chosen.budget * SECTIONS[name]
+        print(f"\n== {name}: about {seconds:.0f} s", flush=True)
+        start = time.perf_counter()
+        rows = importlib.import_module(f"benchmarks.{name}").run(Options(device, seconds, chosen.data))
+        took = time.perf_counter() - start
+        print(f"== {name}: {took:.0f} s", flush=True)
+        if rows:
+            results_file.merge(path, described, run | {"budget": seconds, "took": round(took, 1)}, name, rows)
+    written = render.render(results_file.RESULTS)
+    print("\n" + "\n".join(f"written: {file}" for file in [path, *written] if file.exists()))
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"any of {', '.join(SECTIONS)}; none: all")
+    parser.add_argument(
+        "--budget", type=float, default=SECONDS, help="seconds for all sections together, of which each takes its share"
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--data", type=Path, default=data_folder(), help="folder that holds omniglot/")
+    chosen = parser.parse_args(arguments)
+    if unknown := [name for name in chosen.sections if name not in SECTIONS]:
+        parser.error(f"no section {', '.join(unknown)}: choose from {', '.join(SECTIONS)}")
+    if chosen.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: torch sees no GPU here")
+    return chosen
+
+
+def data_folder() -> Path | None:
+    """Where QUICKSTUDY_DATA says, or `data/`, if there is one."""
+    folder = Path(os.environ.get("QUICKSTUDY_DATA") or "data")
+    return folder if folder.is_dir() else None
+
+
+if __name__ == "__main__":
+    main()

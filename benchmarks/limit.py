@@ -1,0 +1,107 @@
+"""The outer step's share of what the machine can do: its arithmetic done as ordinary training of the same network."""
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import memory
+from benchmarks.cases import CONV4_CASES, Case
+from benchmarks.contestants import our_step
+from benchmarks.options import Options
+from benchmarks.table import Row, Table
+from benchmarks.timing import compare
+
+BATCH_SIZES = tuple(2**power for power in range(5, 13))  # 32 ... 4096
+N_TASKS = {"cpu": (32,), "cuda": (32, 128, 512)}
+COLUMNS = {
+    "case": 24,
+    "n_tasks": 7,
+    "strategy": 10,
+    "gflop": 8,
+    "seconds": 8,
+    "gflop_per_second": 16,
+    "dense_gflop_per_second": 22,
+    "dense_batch_size": 16,
+    "fraction_of_dense": 17,
+}
+
+
+def run(options: Options) -> list[Row]:
+    """A row for each case and number of tasks, with what `auto` chooses."""
+    table, rows, device = Table(COLUMNS), [], options.device
+    end = time.perf_counter() + options.seconds
+    batch_size = best_batch_size(CONV4_CASES[0], device, options.seconds / 4)
+    cells = [(case, n_tasks) for n_tasks in N_TASKS[device.type] for case in CONV4_CASES]
+    for position, (case, n_tasks) in enumerate(cells):
+        seconds = (end - time.perf_counter()) / (len(cells) - position)
+        row: Row = {"case": case.name, "n_tasks": n_tasks}
+        try:
+            row |= share(case, n_tasks, batch_size, seconds, device)
+        except torch.cuda.OutOfMemoryError:
+            row["note"] = "out of memory"
+        memory.release(device)
+        table.add(row)
+        rows.append(row)
+    return rows
+
+
+def share(case: Case, n_tasks: int, batch_size: int, seconds: float, device: torch.device) -> Row:
+    """Times the step and dense training in turns, and compares their operations per second."""
+    step, dense = our_step("auto", case, n_tasks, device), dense_training(case, batch_size, device)
+    timings = compare({"step": step, "dense": dense}, seconds / 2, device)
+    operations = {"step": outer_step_operations(case, device) * n_tasks, "dense": operations_of(dense)}
+    speed = {name: operations[name] / timing.median / 1e9 for name, timing in timings.items()}
+    return {
+        "strategy": step.learner.task_strategy if step.learner else None,
+        "gflop": operations["step"] / 1e9,
+        "seconds": timings["step"].median,
+        "rounds": timings["step"].rounds,
+        "gflop_per_second": speed["step"],
+        "dense_gflop_per_second": speed["dense"],
+        "dense_batch_size": batch_size,
+        "fraction_of_dense": speed["step"] / speed["dense"],
+    }
+
+
+def outer_step_operations(case: Case, device: torch.device) -> int:
+    """Floating-point operations of one task's share in an outer step.
+
+    Counted over the strategy "loop", whose convolutions are plain ones and which does nothing twice; other strategies
+    may do more to be faster, and that is not credited to them.
+    """
+    return operations_of(our_step("loop", case, 1, device))
+
+
+def operations_of(call: Callable[[], object]) -> int:
+    """Floating-point operations of a call's convolutions and matrix products."""
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops()
+
+
+def dense_training(case: Case, batch_size: int, device: torch.device) -> Callable[[], object]:
+    """Forward and backward pass of the case's network over a batch, as in training an ordinary classifier."""
+    network = case.learner("loop", device).network
+    images = torch.rand(batch_size, *case.image_shape, device=device, dtype=case.dtype)
+    labels, loss = torch.arange(batch_size, device=device) % case.n_way, nn.CrossEntropyLoss()
+
+    def step() -> object:
+        for parameter in network.parameters():
+            parameter.grad = None
+        loss(network(images), labels).backward()
+        return None
+
+    return step
+
+
+def best_batch_size(case: Case, device: torch.device, seconds: float) -> int:
+    """The batch size at which dense training makes most images per second; a line says how many."""
+    steps = {size: dense_training(case, size, device) for size in BATCH_SIZES}
+    timings = compare({str(size): step for size, step in steps.items()}, seconds, device)
+    speeds = {size: size / timings[str(size)].median for size in BATCH_SIZES}
+    best = max(BATCH_SIZES, key=lambda size: speeds[size])
+    print(f"dense training is fastest at batches of {best}: {speeds[best]:,.0f} images/s", flush=True)
+    return best

@@ -1,0 +1,102 @@
+"""Tasks per second of the second-order MAML step: each of our strategies beside other libraries."""
+
+import time
+
+import torch
+
+from benchmarks import memory
+from benchmarks.cases import CONV4_CASES, Case, resnet_case
+from benchmarks.contestants import AUTO, REFERENCE, Contestant, contestants
+from benchmarks.options import Options
+from benchmarks.race import Cell, Race, enter_all
+from benchmarks.table import Row, Table
+from benchmarks.timing import Timing, compare
+
+N_TASKS = (1, 4, 16, 32, 128, 512)
+COLUMNS = {
+    "case": 24,
+    "n_tasks": 7,
+    "contestant": 22,
+    "tasks_per_second": 16,
+    "ratio_to_learn2learn": 20,
+    "gradient_difference": 19,
+    "gradient_difference_float32": 27,
+    "seconds": 8,
+    "rounds": 6,
+}
+
+
+def run(options: Options) -> list[Row]:
+    """Times every case with every number of tasks, small ones first, each printed when it is there."""
+    entered, table, rows = installed(contestants(), options.device), Table(COLUMNS), []
+    race = Race(entered, options.device)
+    cells = [(case, n_tasks) for n_tasks in N_TASKS for case in CONV4_CASES]
+    resnet = resnet_case(options.device)
+    cells += [(resnet, n_tasks) for n_tasks in ((1, 4, 16) if options.device.type == "cuda" else (2,))]
+    end = time.perf_counter() + options.seconds
+    for position, (case, n_tasks) in enumerate(cells):
+        weights = [weight(*cell) for cell in cells[position:]]
+        seconds = max(0.0, end - time.perf_counter()) * weights[0] / sum(weights)
+        for row in measure(race, Cell(case, n_tasks, seconds)):
+            table.add(row)
+            rows.append(row)
+    return rows
+
+
+def installed(entered: list[Contestant], device: torch.device) -> list[Contestant]:
+    """Those whose library is there; for the others a line is printed."""
+    found = []
+    for contestant in entered:
+        try:
+            contestant.make(CONV4_CASES[0], 1, device, None)
+            found.append(contestant)
+        except ModuleNotFoundError as error:
+            print(f"{contestant.name} is left out: {error} (pip install --no-deps -r requirements-bench.txt)")
+    return found
+
+
+def weight(case: Case, n_tasks: int) -> float:
+    """A cell's share of the time: more for more work, not in proportion, so that small ones get their rounds."""
+    work = case.work * min(n_tasks, 32) * (50 if case.network == "resnet12" else 1)
+    return float(work**0.7)
+
+
+def measure(race: Race, cell: Cell) -> list[Row]:
+    """Times the contestants on a cell; a row for each, also for those left out."""
+    start = time.perf_counter()
+    enter_all(race, cell)
+    timings = compare(cell.steps, cell.seconds - (time.perf_counter() - start), race.device, warm_up=False)
+    memory.release(race.device)
+    rows: list[Row] = []
+    for contestant in race.entered:
+        row: Row = {"case": cell.case.name, "n_tasks": cell.n_tasks, "contestant": contestant.name}
+        if timing := timings.get(contestant.name):
+            race.seconds_per_task[cell.case, contestant.name] = timing.median / cell.tasks(contestant)
+            row |= timed(race, cell, contestant, timing)
+        rows.append(row | {"note": cell.notes.get(contestant.name)})
+    return rows
+
+
+def timed(race: Race, cell: Cell, contestant: Contestant, timing: Timing) -> Row:
+    """The figures of a contestant's row."""
+    name, tasks = contestant.name, cell.tasks(contestant)
+    reference = race.seconds_per_task.get((cell.case, REFERENCE)) if REFERENCE in cell.steps else None
+    learner = cell.steps[name].learner
+    chosen = learner.task_strategy if learner and name == AUTO else None
+    notes = [f"timed on {tasks} tasks" if tasks < cell.n_tasks else "", f"auto: {chosen}" if chosen else ""]
+    notes.append(f"{cell.chunks[name]} tasks at a time" if cell.chunks[name] else "")
+    cell.notes[name] = ", ".join(note for note in notes if note)
+    difference = race.checks.difference(cell.case, name)
+    return {
+        "tasks_per_second": tasks / timing.median,
+        "ratio_to_learn2learn": reference * tasks / timing.median if reference else None,
+        "gradient_difference": difference.float64 if difference else None,
+        "gradient_difference_float32": difference.float32 if difference else None,
+        "seconds": timing.median,
+        "fastest": timing.minimum,
+        "slowest": timing.maximum,
+        "rounds": timing.rounds,
+        "tasks_measured": tasks,
+        "task_chunk": cell.chunks[name],
+        "chosen": chosen,
+    }
