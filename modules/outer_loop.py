@@ -26,9 +26,12 @@ class OuterLoop:
         clip_norm: Bound on the gradient's norm; None: none.
         clip_value: Bound on each component of the gradient; None: none.
         accumulate_batches: Batches whose gradients are averaged for one outer step.
-        task_chunk: Tasks computed at once; bounds the memory, changes no result. None: all of a batch.
-        task_strategy: How tasks with different weights are computed: "vmap" all at once, "loop" one by one,
-            "learn2learn" by that library (MAML only); "auto" chooses by device and size.
+        task_chunk: Tasks computed at once; bounds the memory, changes no result. None: all of a batch on a GPU, as many
+            as work well together on a CPU; halved where memory runs out.
+        task_strategy: How tasks with different weights are computed: "batched" all at once by hand-written forms of the
+            usual layers, "vmap" all at once by torch.func, "loop" one by one, "learn2learn" by that library (MAML
+            only); "auto" is "batched" for networks of those layers.
+        cuda_graph: On a GPU, record the computation of the outer gradient once and replay it.
     """
 
     optimizer: Literal["adam", "sgd"] = "adam"
@@ -42,6 +45,7 @@ class OuterLoop:
     accumulate_batches: int = 1
     task_chunk: int | None = None
     task_strategy: Literal["auto", "batched", "vmap", "loop", "learn2learn"] = "auto"
+    cuda_graph: bool = False
 
     def __post_init__(self) -> None:
         for name in ("lr", "step_size", "clip_norm", "clip_value", "accumulate_batches", "task_chunk"):

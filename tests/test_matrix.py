@@ -54,7 +54,7 @@ def train_and_resume(cell: Cell, folder: Path) -> list[State]:
 
 
 def cells() -> list[Cell]:
-    strategies = {method: ["loop", "vmap"] + ["learn2learn"] * method.endswith("maml") for method in METHODS}
+    strategies = {method: ["loop", "vmap", "batched"] + ["learn2learn"] * method.endswith("maml") for method in METHODS}
     return [
         Cell(method, strategy, chunk, n_ranks)
         for method in METHODS

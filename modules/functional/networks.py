@@ -1,13 +1,16 @@
 """One network applied to T tasks at once, with weights that the tasks share or that each task has of its own."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from modules.functional.per_task import PerTask, layer_without_task_form
+from modules.functional.task_convolution import lay_out_kernels
 
 Variables = dict[str, Tensor]  # a network's parameters and buffers by name
 Strategy = Literal["batched", "vmap", "loop"]
@@ -31,8 +34,8 @@ def forward_tasks(network: nn.Module, variables: Mapping[str, Tensor], x: Tensor
     Raises:
         NotImplementedError: If "batched" meets an operation that has no such form.
     """
-    own = dict(network.named_parameters()) | dict(network.named_buffers())
-    per_task = {name for name, value in variables.items() if value.dim() > own[name].dim()}
+    dims = _layout(network).dims
+    per_task = {name for name, value in variables.items() if value.dim() > dims[name]}
     if strategy == "batched":
         return _forward_batched(network, variables, per_task, x)
     if strategy == "vmap":
@@ -43,20 +46,19 @@ def forward_tasks(network: nn.Module, variables: Mapping[str, Tensor], x: Tensor
 
         return vmap(forward, in_dims=(axes, 0), randomness="error")(dict(variables), x)
     tasks = {name: value.unbind() for name, value in variables.items() if name in per_task}
-    outputs = [
-        functional_call(network, {name: tasks[name][t] if name in tasks else v for name, v in variables.items()}, (x[t],))
-        for t in range(len(x))
-    ]
+    outputs = []
+    for t, task_x in enumerate(x):
+        task_variables = dict(variables) | {name: values[t] for name, values in tasks.items()}
+        outputs.append(functional_call(network, task_variables, (task_x,)))
     return torch.stack(outputs)  # (T, B, *output_shape)
 
 
 def _forward_batched(network: nn.Module, variables: Mapping[str, Tensor], per_task: set[str], x: Tensor) -> Tensor:
     """The T * B examples as one batch, through a network whose layers meet weights (T, *shape)."""
-    n_tasks = len(x)
-    normalised = {name for name, layer in network.named_modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)}
-    given = {}
+    n_tasks, by_batch = len(x), _layout(network).by_batch
+    given: Variables = {}
     for name, value in variables.items():
-        if name not in per_task and name.rpartition(".")[0] in normalised and value.is_floating_point():  # statistics are per task all the same
+        if name in by_batch and name not in per_task:  # shared weights, but the statistics are per task
             given[name] = value.expand(n_tasks, *value.shape).as_subclass(PerTask)
         else:
             given[name] = value.as_subclass(PerTask) if name in per_task and value.is_floating_point() else value
@@ -64,13 +66,45 @@ def _forward_batched(network: nn.Module, variables: Mapping[str, Tensor], per_ta
     return outputs.unflatten(0, (n_tasks, -1))  # (T, B, *output_shape)
 
 
-def choose_strategy(n_tasks: int) -> Strategy:
-    """The faster way of computing so many tasks at once: one task alone is plainest without vmap.
+class _Layout(NamedTuple):
+    """What a network's variables are, by name."""
 
-    ProtoNet's 60-way Omniglot episode, one task a step, took 0.65 s with "loop" and 0.81 s with "vmap" on 2 CPU cores;
-    MAML's 5-way 1-shot step with 32 tasks ran 106 tasks/s with "vmap" and 56 with "loop".
+    dims: dict[str, int]  # of each in the network itself, shared by all tasks
+    by_batch: set[str]  # those of batch normalisations, except counts
+
+
+_LAYOUTS: WeakKeyDictionary[nn.Module, _Layout] = WeakKeyDictionary()
+
+
+def _layout(network: nn.Module) -> _Layout:
+    """Read once for each network: going through its layers at every call took a twelfth of a one-task step."""
+    layout = _LAYOUTS.get(network)
+    if layout is None:
+        own = dict(network.named_parameters()) | dict(network.named_buffers())
+        norms = {name for name, layer in network.named_modules() if isinstance(layer, _BatchNorm)}
+        by_batch = {name for name, v in own.items() if name.rpartition(".")[0] in norms and v.is_floating_point()}
+        layout = _LAYOUTS[network] = _Layout({name: value.dim() for name, value in own.items()}, by_batch)
+    return layout
+
+
+def choose_strategy(network: nn.Module, n_tasks: int) -> Strategy:
+    """The fastest way of computing so many tasks at once through a network; benchmarks/README.md has the measurements.
+
+    Args:
+        network: Decides whether the hand-written forms can be had.
+        n_tasks: Tasks at once.
     """
+    if layer_without_task_form(network) is None:
+        return "batched"
     return "vmap" if n_tasks > 1 else "loop"
+
+
+def lay_out_for_tasks(network: nn.Module) -> nn.Module:
+    """Stores the network's convolution kernels as "batched" multiplies them, in place; their values stay the same."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.weight.data = lay_out_kernels(layer.weight.data)
+    return network
 
 
 def part(variables: Mapping[str, Tensor], prefix: str) -> Variables:
@@ -85,5 +119,5 @@ def for_each_task(variables: Mapping[str, Tensor], n_tasks: int) -> Variables:
 
 def normalises_by_batch(network: nn.Module) -> bool:
     """Whether a layer normalises by its batch's statistics in evaluation too, so that examples see each other."""
-    norms = (layer for layer in network.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm))
+    norms = (layer for layer in network.modules() if isinstance(layer, _BatchNorm))
     return any(norm.running_mean is None for norm in norms)

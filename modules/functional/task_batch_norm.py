@@ -7,8 +7,6 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-_BATCH = (1, 3, 4)  # what statistics are taken over, of (T, B, C, H, W)
-
 
 def task_batch_norm(
     x: Tensor,
@@ -39,46 +37,49 @@ def task_batch_norm(
         Ioffe and Szegedy, "Batch Normalization", ICML 2015, Algorithm 1.
     """
     n_tasks = len(next(v for v in (weight, running_mean) if v is not None))
-    maps = x.unflatten(0, (n_tasks, -1))  # (T, B, C, ...)
-    maps = maps[..., None, None] if x.dim() == 2 else maps  # (T, B, C, H, W)
-    channels = (n_tasks, 1, x.shape[1], 1, 1)
-    gamma = x.new_ones(channels) if weight is None else weight.view(channels)
-    beta = x.new_zeros(channels) if bias is None else bias.view(channels)
-    if not training:
+    last = x if x.dim() == 2 else x.permute(0, 2, 3, 1)  # (T * B, H, W, C): in memory too where x is channels_last
+    rows = last.reshape(n_tasks, -1, x.shape[1])  # (T, N, C), N = B * H * W
+    gamma = x.new_ones(n_tasks, 1, x.shape[1]) if weight is None else weight.unsqueeze(1)
+    beta = x.new_zeros(n_tasks, 1, x.shape[1]) if bias is None else bias.unsqueeze(1)
+    if training:
+        outputs, mean, variance = _BatchNorm.apply(rows, gamma, beta, eps)
+        _update_running(running_mean, mean, momentum)
+        _update_running(running_var, variance * (rows.shape[1] / max(rows.shape[1] - 1, 1)), momentum)
+    else:
         assert running_mean is not None
         assert running_var is not None
-        scale = gamma * (running_var.view(channels) + eps).rsqrt()
-        return torch.addcmul(beta - running_mean.view(channels) * scale, maps, scale).to(x.dtype).view(x.shape)
-    normalised, mean, variance = _BatchNorm.apply(maps, gamma, beta, eps)
-    if running_mean is not None and running_var is not None:
-        n = maps.numel() // mean.numel()
-        running_mean.lerp_(mean.view(running_mean.shape), momentum)
-        running_var.lerp_(variance.view(running_var.shape) * (n / (n - 1)), momentum)
-    return normalised.view(x.shape)
+        scale = gamma * (running_var.unsqueeze(1) + eps).rsqrt()  # (T, 1, C)
+        outputs = torch.addcmul(beta - running_mean.unsqueeze(1) * scale, rows, scale).to(x.dtype)
+    shaped = outputs.view(last.shape)
+    return shaped if x.dim() == 2 else shaped.permute(0, 3, 1, 2)
+
+
+def _update_running(running: Tensor | None, statistic: Tensor, momentum: float) -> None:
+    if running is not None:
+        running.lerp_(statistic.squeeze(1).to(running.dtype), momentum)
 
 
 class _BatchNorm(Function):
     """y = gamma * r * (x - mean) + beta with r = (var + eps)^(-1/2); and the mean and variance, without gradients.
 
-    Computed in float32 at least. Written by hand because a second-order step spends most of its time outside matrix
-    products in it: autograd's own double backward of these few lines reads and writes the maps about three times as
-    often.
+    Computed in float32 at least. Written by hand because most of what a second-order step does besides matrix
+    products is this: autograd's own double backward of these few lines reads and writes the maps three times as often.
     """
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, gamma: Tensor, beta: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-        maps = x.to(torch.promote_types(x.dtype, torch.float32))
-        n = maps.numel() // gamma.numel()
-        mean = maps.sum(_BATCH, keepdim=True).div_(n)  # (T, 1, C, 1, 1), like all statistics below
-        centred = maps - mean
-        variance = torch.linalg.vector_norm(centred, dim=_BATCH, keepdim=True).square_().div_(n)
+        mean = x.mean(
+            1, keepdim=True, dtype=torch.promote_types(x.dtype, torch.float32)
+        )  # (T, 1, C), as all sums below
+        centred = x - mean  # (T, N, C)
+        variance = centred.square().mean(1, keepdim=True)
         r = (variance + eps).rsqrt_()
         ctx.save_for_backward(x, gamma, centred, r)
         ctx.mark_non_differentiable(mean, variance)
         return torch.addcmul(beta, centred, gamma * r).to(x.dtype), mean, variance
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         return *_BatchNormGradient.apply(gradient, *ctx.saved_tensors), None
 
 
@@ -92,8 +93,8 @@ class _BatchNormGradient(Function):
         ctx: FunctionCtx, gradient: Tensor, x: Tensor, gamma: Tensor, centred: Tensor, r: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         g = gradient.to(centred.dtype)
-        n = centred.numel() // r.numel()
-        s1, s2 = g.sum(_BATCH, keepdim=True), (g * centred).sum(_BATCH, keepdim=True)
+        n = centred.shape[1]
+        s1, s2 = g.sum(1, keepdim=True), (g * centred).sum(1, keepdim=True)
         of_g = gamma * r  # the coefficients of g, c and 1 in the gradient for x
         of_c, constant = of_g * r * r * s2 / -n, of_g * s1 / -n
         ctx.save_for_backward(g, gamma, centred, r, s1, s2, of_g, of_c)
@@ -106,11 +107,11 @@ class _BatchNormGradient(Function):
     def backward(ctx: Any, for_x: Tensor, for_gamma: Tensor, for_beta: Tensor) -> tuple[Tensor | None, ...]:
         """The cotangents v of the gradient for x, and of those for gamma and beta, to those of g, x and gamma."""
         g, gamma, c, r, s1, s2, of_g, of_c = ctx.saved_tensors
-        n = c.numel() // r.numel()
+        n = c.shape[1]
         v = for_x.to(c.dtype)
         product = v * g
-        q0, q1 = v.sum(_BATCH, keepdim=True), product.sum(_BATCH, keepdim=True)
-        q2 = torch.mul(v, c, out=product).sum(_BATCH, keepdim=True)
+        q0, q1 = v.sum(1, keepdim=True), product.sum(1, keepdim=True)
+        q2 = torch.mul(v, c, out=product).sum(1, keepdim=True)
         r2 = r * r
         by_s1 = for_beta - of_g * q0 / n  # derivatives of the whole by s1, s2, gamma (but for for_gamma's part) and r
         by_s2 = for_gamma * r - of_g * r2 * q2 / n

@@ -38,7 +38,7 @@ def task_conv2d(
     """
     if _pair(dilation) != (1, 1) or groups != 1 or isinstance(padding, str):
         raise NotImplementedError(f"convolution with dilation {dilation}, groups {groups}, padding {padding!r}")
-    n_tasks, n_filters, channels, *kernel = weight.shape
+    n_tasks, n_filters, _, *kernel = weight.shape
     if torch.is_autocast_enabled(x.device.type):  # before the patches multiply the work of it
         x = x.to(torch.get_autocast_dtype(x.device.type))
     patches = _Im2Col.apply(x.permute(0, 2, 3, 1), (*kernel,), _pair(stride), _pair(padding))
@@ -63,7 +63,7 @@ class _Im2Col(Function):
         return im2col(x, *layout)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
         return _Col2Im.apply(gradient, ctx.shape, *ctx.layout), None, None, None  # type: ignore[attr-defined]
 
 
@@ -76,7 +76,7 @@ class _Col2Im(Function):
         return col2im(patches, shape, *layout)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
         return _Im2Col.apply(gradient, *ctx.layout), None, None, None, None  # type: ignore[attr-defined]
 
 
@@ -118,7 +118,7 @@ def col2im(
     Returns:
         (N, H, W, C).
     """
-    (n, height, width, channels), (kh, kw), (down, right), (top, left) = shape, kernel, stride, padding
+    (n, height, width, channels), (_, kw), (down, right), (top, left) = shape, kernel, stride, padding
     rows, columns = patches.shape[1:3]
     padded = patches.new_zeros(n, height + 2 * top, width + 2 * left, channels)
     image, line, pixel, _ = padded.stride()

@@ -25,16 +25,19 @@ def save(folder: Path, method: str, meta_batch_size: int = 8, **outer: Any) -> t
 def test_it_reads_without_running_code_and_carries_the_input_and_the_strategy(tmp_path: Path, method: str) -> None:
     _, contents = save(tmp_path, method)
     assert contents["input_spec"] == make_data().input_spec()
-    assert contents["task_strategy"] == "vmap"
+    assert contents["task_strategy"] == "batched"
     assert contents["hyper_parameters"]["outer"] == make_learner(method, seed=1).outer
 
 
 def test_a_resumed_run_computes_tasks_the_way_that_auto_chose_before(tmp_path: Path) -> None:
-    path, contents = save(tmp_path, "maml", meta_batch_size=1)
-    assert contents["task_strategy"] == "loop"
+    path, contents = save(tmp_path, "maml", meta_batch_size=4)
+    assert contents["task_chunk"] == 4
+    torch.save(contents | {"task_strategy": "loop"}, path)
     learner = make_learner("maml", seed=2)
     make_trainer(max_steps=3).fit(learner, datamodule=make_data(), ckpt_path=path, weights_only=True)
     assert learner.task_strategy == "loop"
+    learner.trainer.save_checkpoint(path)
+    assert torch.load(path, weights_only=True)["task_chunk"] == 4
 
 
 def test_a_strategy_that_was_asked_for_is_carried_too(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from modules import MAML, OuterLoop
 from modules.evaluation import score_tasks
 from tests.learnable_images import TwoBlocks, make_episode
 
-STRATEGIES = ["vmap", "loop", "learn2learn"]
+STRATEGIES = ["batched", "vmap", "loop", "learn2learn"]
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def differentiable_query_loss(learner: MAML, episode: Episode, first_order: bool
     return gradcheck(query_losses, values, raise_exception=False)
 
 
-@pytest.mark.parametrize("strategy", ["vmap", "loop"])
+@pytest.mark.parametrize("strategy", ["batched", "vmap", "loop"])
 def test_the_second_order_gradient_is_the_numerical_one_and_the_first_order_is_not(strategy: str) -> None:
     learner = make_maml(strategy, nn.Tanh, filters=2, inner_steps=2)
     episode = make_episode(2, k_shot=1, n_query=1)

@@ -10,7 +10,7 @@ from modules.functional.networks import Strategy, Variables, for_each_task, forw
 from tests.learnable_images import TwoBlocks
 
 T, B = 3, 5
-STRATEGIES: list[Strategy] = ["vmap", "loop"]
+STRATEGIES: list[Strategy] = ["batched", "vmap", "loop"]
 
 
 @pytest.fixture

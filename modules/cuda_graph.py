@@ -1,0 +1,69 @@
+"""A computation on the GPU, recorded once and replayed: hundreds of kernel launches become one."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from datamodules.episode import Episode
+from modules.outer_gradient import OuterGradient
+
+WARM_UP = 3  # runs before recording, in which libraries allocate what they keep
+
+
+class GraphedGradient:
+    """Computes outer gradients by replaying a CUDA graph of the first batch's computation.
+
+    The replay reads and writes the memory of the recording: weights are read where they lie, so they must be updated in
+    place; episodes are copied into the recording's. Another shape of episode is recorded anew.
+
+    Args:
+        compute: From an Episode on the GPU; must launch the same kernels whatever the values are, and never wait for
+            the GPU.
+    """
+
+    def __init__(self, compute: Callable[[Episode], OuterGradient]) -> None:
+        self.compute = compute
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._episode: Episode | None = None
+        self._gradient: OuterGradient | None = None
+
+    def __call__(self, episode: Episode) -> OuterGradient:
+        """The outer gradient of an episode; the next call leaves it as it is."""
+        if self._graph is None or self._episode is None or not _same_layout(self._episode, episode):
+            self._record(episode)
+        assert self._graph is not None
+        assert self._episode is not None
+        assert self._gradient is not None
+        for recorded, given in zip(self._episode, episode, strict=True):
+            recorded.copy_(given)
+        self._graph.replay()
+        return OuterGradient(*({name: value.clone() for name, value in part.items()} for part in self._gradient))
+
+    def _record(self, episode: Episode) -> None:
+        self._graph = None  # its memory first
+        self._episode = Episode(*(field.clone() for field in episode))
+        # Weights cast once and cached outside the recording would stay what they were when it was made.
+        caching = torch.is_autocast_cache_enabled()
+        torch.clear_autocast_cache()
+        torch.set_autocast_cache_enabled(False)
+        try:
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                for _ in range(WARM_UP):
+                    self.compute(self._episode)
+            torch.cuda.current_stream().wait_stream(stream)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                self._gradient = self.compute(self._episode)
+            self._graph = graph
+        finally:
+            torch.set_autocast_cache_enabled(caching)
+
+
+def _same_layout(a: Episode, b: Episode) -> bool:
+    def layout(field: Tensor) -> tuple[torch.Size, torch.dtype, torch.device]:
+        return field.shape, field.dtype, field.device
+
+    return [layout(field) for field in a] == [layout(field) for field in b]

@@ -1,0 +1,148 @@
+"""A method of meta-learning: three pure functions of the meta-parameters, and what they are written with."""
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from datamodules.episode import CLASSIFICATION, Episode, Objective, Support
+from modules.functional.networks import (
+    Strategy,
+    Variables,
+    choose_strategy,
+    forward_tasks,
+    lay_out_for_tasks,
+    normalises_by_batch,
+    part,
+)
+from modules.outer_loop import OuterLoop
+
+
+class Method(pl.LightningModule):
+    """What a method says of itself; `Learner` trains and evaluates it.
+
+    A method is three functions of the meta-parameters: `adapt`, `predict` and `outer_gradients`, whose default
+    differentiates the query loss. They are pure: `params` holds the shared parameters by name, (*shape), and every
+    buffer, which a training forward pass may update in place, as (T, *shape), a copy for each task.
+
+    Args:
+        network: The network that a method trains; its variables appear in `params` under "network.".
+        outer: The outer loop's settings.
+    """
+
+    inner_steps: int = 0  # of training
+    eval_inner_steps: int = 0
+    fixed_way: int | None = None  # classes of every task, for a network with an output for each
+    input_shape: tuple[int, int, int] | None = None  # (C, H, W) that the network takes
+    # whether a task's queries see each other, through batch statistics, in the headline score
+    transductive: bool = False
+
+    def __init__(self, network: nn.Module, outer: OuterLoop) -> None:
+        super().__init__()
+        self.network = lay_out_for_tasks(network)
+        self.outer = outer
+        self.objective: Objective = CLASSIFICATION
+        # By task_strategy "auto"; again in `setup`, which knows how many tasks come at once, or from the checkpoint.
+        self._chosen_strategy: str = choose_strategy(network, n_tasks=2)
+
+    # ---- the method: three pure functions
+
+    def adapt(self, params: Variables, support: Support, n_way: int, steps: int, noise: Tensor | None) -> Iterator[Any]:
+        """Learns T tasks from their support sets.
+
+        Args:
+            params: Meta-parameters and buffers.
+            support: (T, S, ...) examples and their labels.
+            n_way: Classes of a task.
+            steps: Inner steps; methods without an inner loop ignore it.
+            noise: What `draw_noise` drew for these tasks.
+
+        Yields:
+            The state after 0, 1, ..., `steps` inner steps, as `predict` takes it; the last is the adapted one.
+        """
+        raise NotImplementedError
+
+    def predict(self, params: Variables, state: Any, query_x: Tensor) -> Tensor:
+        """The adapted learners' outputs for queries.
+
+        Args:
+            params: Meta-parameters and buffers.
+            state: One that `adapt` yielded.
+            query_x: (T, Q, *input_shape).
+
+        Returns:
+            (T, Q, n_outputs); logits in classification.
+        """
+        raise NotImplementedError
+
+    def query_loss(self, params: Variables, episode: Episode, noise: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The outer objective: each task's loss on its query set after adaptation, (T,); and the outputs, (T, Q, n)."""
+        *_, state = self.adapt(params, episode.support, episode.class_id.shape[1], self.inner_steps, noise)
+        outputs = self.predict(params, state, episode.query_x)
+        return self.objective.loss(outputs, episode.query_y).mean(1), outputs
+
+    def outer_gradients(
+        self, params: Variables, episode: Episode, noise: Tensor | None
+    ) -> tuple[Variables, dict[str, Tensor]]:
+        """The outer gradient, a mean over the T tasks, for each trainable parameter; and the mean scores to log.
+
+        The default is the gradient of the mean query loss.
+
+        Returns:
+            (name -> (*shape), metric -> ()).
+        """
+        losses, outputs = self.query_loss(params, episode, noise)
+        trainable = {name: value for name, value in params.items() if value.requires_grad}
+        scale = self.loss_scale()  # keeps float16's small gradients from vanishing; undone in float32
+        gradients = torch.autograd.grad(losses.mean() * scale, list(trainable.values()), materialize_grads=True)
+        score = self.objective.score(outputs.detach(), episode.query_y).mean()
+        metrics = {"loss": losses.mean().detach(), self.objective.score_name: score}
+        return {name: gradient / scale for name, gradient in zip(trainable, gradients, strict=True)}, metrics
+
+    def draw_noise(self, task_id: Tensor, n_support: int, steps: int) -> Tensor | None:
+        """The random numbers that adapting these tasks takes, a function of the task numbers; None where it takes none.
+
+        Args:
+            task_id: (T,) int64.
+            n_support: S, examples in a support set.
+            steps: Inner steps.
+
+        Returns:
+            (T, ...) or None.
+        """
+        return None
+
+    def protocol(self) -> dict[str, Any]:
+        """How the headline result was evaluated, as a result must state it."""
+        return {"method": type(self).__name__, "inner_steps": self.eval_inner_steps, "transductive": self.transductive}
+
+    # ---- for methods
+
+    def forward_network(self, variables: Variables, x: Tensor) -> Tensor:
+        """Applies the network to T tasks: variables by their name in `params`, x (T, B, ...) -> (T, B, ...)."""
+        strategy = "loop" if self.task_strategy == "learn2learn" else self.task_strategy
+        return forward_tasks(self.network, part(variables, "network."), x, cast(Strategy, strategy))
+
+    @property
+    def task_strategy(self) -> str:
+        """The strategy asked for, or what "auto" chose."""
+        return self._chosen_strategy if self.outer.task_strategy == "auto" else self.outer.task_strategy
+
+    @property
+    def sees_other_queries(self) -> bool:
+        """Whether a query's output depends on the queries in its batch, through batch statistics."""
+        return normalises_by_batch(self.network)
+
+    def variables(self, n_tasks: int | None = None) -> Variables:
+        """The meta-parameters and buffers: every buffer shared, or a copy for each of `n_tasks` tasks to update."""
+        buffers = dict(self.named_buffers())
+        if n_tasks is not None:
+            buffers = {name: value.expand(n_tasks, *value.shape).clone() for name, value in buffers.items()}
+        return dict(self.named_parameters()) | buffers
+
+    def loss_scale(self) -> Tensor | float:
+        """What float16 training multiplies the loss by; 1 otherwise."""
+        scaler = getattr(self._trainer.precision_plugin, "scaler", None) if self._trainer else None
+        return 1.0 if scaler is None else scaler.scale(torch.ones((), device=self.device))

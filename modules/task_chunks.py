@@ -1,0 +1,84 @@
+"""How many tasks are computed at once: bounds the memory and changes no result."""
+
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import torch
+
+from datamodules.episode import Episode
+
+Result = TypeVar("Result")
+
+# On a CPU the images computed at once have about so many pixels: fewer, and small operations cost more than their
+# arithmetic; more, and every operation waits for memory. benchmarks/README.md has the measurements.
+CPU_PIXELS = 400 * 28 * 28
+
+
+class TaskChunks:
+    """Goes over the tasks of an episode a chunk at a time, in smaller chunks where memory runs out.
+
+    Args:
+        size: Tasks at once; None: chosen at the first episode, all of them on a GPU.
+        say: Takes a line for the user.
+
+    Attributes:
+        size: Tasks at once by now.
+    """
+
+    def __init__(self, size: int | None = None, say: Callable[[str], None] = print) -> None:
+        self.size, self.say = size, say
+
+    def __call__(self, compute: Callable[[Episode], Result], episode: Episode) -> Iterator[tuple[Result, float]]:
+        """Computes something of every chunk.
+
+        Args:
+            compute: From the Episode of a chunk; must leave nothing behind when it fails.
+            episode: T tasks.
+
+        Yields:
+            What `compute` gave, and the chunk's share of the tasks; the shares sum to 1.
+
+        Raises:
+            MemoryError: If the memory does not hold a single task.
+        """
+        n_tasks, start = len(episode.task_id), 0
+        self.size = self.size or self._first_size(episode)
+        while start < n_tasks:
+            tasks = episode.tasks(start, start + self.size)
+            n = len(tasks.task_id)
+            try:
+                result = compute(tasks)
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not _ran_out_of_memory(error):
+                    raise
+                message = str(error).partition("\n")[0]
+            else:
+                yield result, n / n_tasks
+                start += n
+                continue
+            self._halve(n, message)  # out here the error, and with it every tensor of the failed chunk, is gone
+
+    def _first_size(self, episode: Episode) -> int:
+        n_tasks = len(episode.task_id)
+        if episode.support_x.device.type != "cpu" or episode.support_x.dim() < 4:
+            return n_tasks
+        pixels = sum(x[0, :, 0].numel() for x in (episode.support_x, episode.query_x))  # of one task
+        n_chunks = -(-n_tasks // max(1, CPU_PIXELS // pixels))
+        return -(-n_tasks // n_chunks)
+
+    def _halve(self, n_tasks: int, message: str) -> None:
+        if n_tasks == 1:
+            raise MemoryError(
+                "the memory does not hold one task: use fewer inner steps, fewer queries, a smaller backbone or "
+                f"first-order gradients ({message})"
+            )
+        self.size = -(-n_tasks // 2)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self.say(f"Out of memory with {n_tasks} tasks at once: going on with {self.size} (outer.task_chunk).")
+
+
+def _ran_out_of_memory(error: RuntimeError) -> bool:
+    if isinstance(error, torch.OutOfMemoryError):
+        return True
+    return "can't allocate memory" in str(error) or "not enough memory" in str(error)

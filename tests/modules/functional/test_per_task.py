@@ -1,0 +1,66 @@
+"""What a network may do with weights that differ from task to task."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from modules.backbones import Conv4
+from modules.functional.networks import choose_strategy, for_each_task, forward_tasks
+from modules.functional.per_task import PerTask, layer_without_task_form, task_linear
+from tests.learnable_images import TwoBlocks
+
+
+class Scaled(nn.Module):
+    """Multiplies by a parameter, which no hand-written form knows of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale
+
+
+def test_an_operation_without_a_form_is_refused_and_not_broadcast() -> None:
+    network = Scaled()
+    weights = for_each_task(dict(network.named_parameters()), 3)  # (3, 3) would broadcast against (3, 3) examples
+    with pytest.raises(NotImplementedError, match="mul on weights that differ from task to task"):
+        forward_tasks(network, weights, torch.rand(3, 1, 3), "batched")
+
+
+def test_a_form_sees_plain_tensors_connected_for_gradients() -> None:
+    weight = torch.rand(2, 4, 3, requires_grad=True)
+    outputs = nn.functional.linear(torch.rand(10, 3), weight.as_subclass(PerTask))
+    assert type(outputs) is Tensor
+    assert weight.as_subclass(PerTask).shape == (2, 4, 3)
+    (gradient,) = torch.autograd.grad(outputs.sum(), weight)
+    assert gradient.shape == weight.shape
+
+
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_linear_is_each_tasks_own(with_bias: bool) -> None:
+    x, weight, bias = torch.rand(10, 3), torch.rand(2, 4, 3), torch.rand(2, 4)
+    outputs = task_linear(x, weight, bias if with_bias else None)
+    expected = [nn.functional.linear(x[5 * t : 5 * t + 5], weight[t], bias[t] if with_bias else None) for t in (0, 1)]
+    torch.testing.assert_close(outputs, torch.cat(expected))
+
+
+@pytest.mark.parametrize(
+    ("network", "layer"),
+    [
+        (Conv4(), None),
+        (nn.Sequential(TwoBlocks(running_stats=True), nn.Flatten(), nn.Linear(2, 2)), None),
+        (nn.Sequential(nn.ReLU(), Scaled()), "1 (Scaled)"),
+        (nn.Sequential(nn.Conv2d(2, 2, 3, groups=2)), "0 (Conv2d)"),
+        (nn.Conv2d(2, 2, 3, padding="same"), "the network (Conv2d)"),
+        (nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect"), "the network (Conv2d)"),
+        (nn.BatchNorm2d(2, momentum=None), "the network (BatchNorm2d)"),
+        (nn.BatchNorm2d(2, affine=False, track_running_stats=False), "the network (BatchNorm2d)"),
+        (nn.Dropout(), "the network (Dropout)"),
+        (nn.LayerNorm(2), "the network (LayerNorm)"),
+    ],
+)
+def test_layers_without_a_form_are_named_and_computed_otherwise(network: nn.Module, layer: str | None) -> None:
+    assert layer_without_task_form(network) == layer
+    assert choose_strategy(network, n_tasks=4) == ("batched" if layer is None else "vmap")
+    assert choose_strategy(network, n_tasks=1) == ("batched" if layer is None else "loop")
