@@ -10,6 +10,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
+from app.allocator import keep_freed_memory
 from app.arguments import without_option
 from app.command_line import CommandLine
 from app.errors import InterruptedRun, process_rank
@@ -34,6 +35,7 @@ class Application(CommandLine):
 
     def __init__(self, arguments: list[str]) -> None:
         silence_known_messages()
+        keep_freed_memory()
         self.run = RunFolder(Path())  # chosen when all that can be checked has been checked
         self.throughput = Throughput()
         self.run_files = RunFiles(self.run)
