@@ -60,7 +60,7 @@ class RunProgress(ProgressBar):
         elif self._enabled:
             of = f"/{trainer.max_steps:,}" if trainer.max_steps > 0 else ""
             print(
-                f"step {trainer.global_step:,}{of}  train {_metric(trainer, 'train/accuracy'):.1%}"
+                f"step {trainer.global_step:,}{of}  train {_train_accuracy(trainer):.1%}"
                 f"  val {accuracy:.2%} (best {self.best:.2%})  {self.throughput.mean_rate:,.0f} tasks/s",
                 flush=True,
             )
@@ -113,7 +113,7 @@ class RunProgress(ProgressBar):
         if self._bar is None or self._task is None:
             return
         rate = self.throughput.rate or self.throughput.mean_rate
-        shown = f"{rate:,.0f} tasks/s  train {_metric(trainer, 'train/accuracy'):.1%}"
+        shown = f"{rate:,.0f} tasks/s  train {_train_accuracy(trainer):.1%}"
         if self.best == self.best:
             shown += f"  best val {self.best:.2%}"
         self._bar.update(self._task, completed=trainer.global_step, shown=shown)
@@ -132,6 +132,10 @@ class RunProgress(ProgressBar):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best = state_dict["best"]
+
+
+def _train_accuracy(trainer: Trainer) -> float:
+    return float(getattr(trainer.lightning_module, "train_metrics", {}).get("accuracy", float("nan")))
 
 
 def _metric(trainer: Trainer, name: str) -> float:

@@ -36,7 +36,8 @@ class Throughput(Callback):
         seconds, tasks = self.seconds - self._window[0], self.tasks - self._window[1]
         if seconds > 0.5:
             self.rate, self._window = tasks / seconds, (self.seconds, self.tasks)
-        pl_module.log("train/tasks_per_second", self.rate or self.mean_rate)
+        if getattr(pl_module, "logs_this_batch", True):
+            pl_module.log("train/tasks_per_second", self.rate or self.mean_rate)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn == "fit":

@@ -18,6 +18,8 @@ class OuterGradient(NamedTuple):
 
     def weighted(self, weight: float) -> "OuterGradient":
         """Every floating-point tensor times `weight`."""
+        if weight == 1:
+            return self
         scaled = [{n: v * weight if v.is_floating_point() else v for n, v in part.items()} for part in self]
         return OuterGradient(*scaled)
 
