@@ -9,8 +9,9 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import machine, render, results_file
+from benchmarks import machine, results_file
 from benchmarks.options import Options
+from benchmarks.render import render
 
 # Each section's share of the budget.
 SECTIONS = {"outer_step": 0.58, "episodes": 0.07, "end_to_end": 0.15, "limit": 0.08, "growth": 0.12}
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"== {name}: {took:.0f} s", flush=True)
         if rows:
             results_file.merge(path, described, run | {"budget": seconds, "took": round(took, 1)}, name, rows)
-    written = render.render(results_file.RESULTS)
+    written = render(results_file.RESULTS)
     print("\n" + "\n".join(f"written: {file}" for file in [path, *written] if file.exists()))
 
 

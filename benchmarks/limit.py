@@ -49,20 +49,26 @@ def run(options: Options) -> list[Row]:
 
 
 def share(case: Case, n_tasks: int, batch_size: int, seconds: float, device: torch.device) -> Row:
-    """Times the step and dense training in turns, and compares their operations per second."""
-    step, dense = our_step("auto", case, n_tasks, device), dense_training(case, batch_size, device)
+    """Times the step in turns with as many batches of dense training as have its number of operations."""
+    step, batch = our_step("auto", case, n_tasks, device), dense_training(case, batch_size, device)
+    operations, batch_operations = outer_step_operations(case, device) * n_tasks, operations_of(batch)
+    batches = max(1, round(operations / batch_operations))
+
+    def dense() -> None:
+        for _ in range(batches):
+            batch()
+
     timings = compare({"step": step, "dense": dense}, seconds / 2, device)
-    operations = {"step": outer_step_operations(case, device) * n_tasks, "dense": operations_of(dense)}
-    speed = {name: operations[name] / timing.median / 1e9 for name, timing in timings.items()}
+    speed, dense_speed = operations / timings["step"].median, batches * batch_operations / timings["dense"].median
     return {
         "strategy": step.learner.task_strategy if step.learner else None,
-        "gflop": operations["step"] / 1e9,
+        "gflop": operations / 1e9,
         "seconds": timings["step"].median,
         "rounds": timings["step"].rounds,
-        "gflop_per_second": speed["step"],
-        "dense_gflop_per_second": speed["dense"],
+        "gflop_per_second": speed / 1e9,
+        "dense_gflop_per_second": dense_speed / 1e9,
         "dense_batch_size": batch_size,
-        "fraction_of_dense": speed["step"] / speed["dense"],
+        "fraction_of_dense": speed / dense_speed,
     }
 
 

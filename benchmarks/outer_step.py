@@ -29,7 +29,7 @@ COLUMNS = {
 def run(options: Options) -> list[Row]:
     """Times every case with every number of tasks, small ones first, each printed when it is there."""
     entered, table, rows = installed(contestants(), options.device), Table(COLUMNS), []
-    race = Race(entered, options.device)
+    race = Race(entered, options.device, options.seconds)
     cells = [(case, n_tasks) for n_tasks in N_TASKS for case in CONV4_CASES]
     resnet = resnet_case(options.device)
     cells += [(resnet, n_tasks) for n_tasks in ((1, 4, 16) if options.device.type == "cuda" else (2,))]

@@ -24,7 +24,7 @@ def draw(rows: Sequence[Row], title: str, path: Path) -> None:
     styles = styles_of(rows)
     for panel, (case, lines) in zip(panels[0], curves.items(), strict=True):
         for contestant, points in lines.items():
-            panel.plot(*zip(*points, strict=True), label=contestant, markersize=3.5, **styles[contestant])
+            panel.plot(*zip(*sorted(points), strict=True), label=contestant, markersize=3.5, **styles[contestant])
         ticks = sorted({n_tasks for points in lines.values() for n_tasks, _ in points})
         panel.set(title=case, xlabel="tasks in a batch, T", xscale="log", yscale="log")
         panel.set_xticks(ticks, [str(tick) for tick in ticks])

@@ -11,8 +11,9 @@ from benchmarks.contestants import AUTO, REFERENCE, Contestant
 from benchmarks.gradient_check import Checks
 from benchmarks.timing import MIN_ROUNDS, once
 
-LONGEST_CALL = 20.0  # seconds; what takes longer is left to a larger budget
-ESSENTIAL = (REFERENCE, AUTO)  # timed also where the budget is short
+ESSENTIAL = (REFERENCE, AUTO)  # timed also where a cell's share is short, up to a longest call
+LONGEST_CALL = 20.0  # seconds
+CALLS_IN_BUDGET = 40  # as many such calls fit a section, where its budget is short
 
 
 class Race:
@@ -21,21 +22,30 @@ class Race:
     Args:
         entered: The contestants that are installed.
         device: Where they run.
+        seconds: The section's budget.
 
     Attributes:
+        longest_call: Seconds; a step that takes longer is left to a larger budget.
         checks: The gradients' relative differences to the reference.
         seconds_per_task: (case, contestant) -> as last measured.
         bytes_per_task: Case -> on how many tasks, and the most that a contestant took for each.
     """
 
-    def __init__(self, entered: Sequence[Contestant], device: torch.device) -> None:
+    def __init__(self, entered: Sequence[Contestant], device: torch.device, seconds: float) -> None:
         self.entered, self.device, self.checks = entered, device, Checks(entered, device)
+        self.longest_call = min(LONGEST_CALL, seconds / CALLS_IN_BUDGET)
         self.seconds_per_task: dict[tuple[Case, str], float] = {}
         self.bytes_per_task: dict[Case, tuple[int, float]] = {}
 
     def expected(self, case: Case, name: str) -> float | None:
         """Seconds that a task takes; the reference's where the contestant has not run yet, None where neither has."""
         return self.seconds_per_task.get((case, name), self.seconds_per_task.get((case, REFERENCE)))
+
+    def too_slow(self, cell: "Cell", name: str, call: float) -> bool:
+        """Whether rounds of a contestant whose call takes so many seconds have no place in the cell's share."""
+        if name in ESSENTIAL and call <= self.longest_call:
+            return False
+        return call * MIN_ROUNDS > max(1.0, cell.seconds - cell.planned)
 
     def saw_memory(self, case: Case, n_tasks: int, peak: int) -> None:
         """Notes what T tasks took: the largest T says most about a task, the fixed part weighing least."""
@@ -64,12 +74,6 @@ class Cell:
         """On how many tasks the contestant is timed."""
         return min(self.n_tasks, contestant.most_tasks or self.n_tasks)
 
-    def too_slow(self, name: str, call: float) -> bool:
-        """Whether rounds of a contestant whose call takes so many seconds have no place in the cell's share."""
-        if name in ESSENTIAL and call < LONGEST_CALL:
-            return False
-        return call * MIN_ROUNDS > max(1.0, self.seconds - self.planned)
-
 
 def enter_all(race: Race, cell: Cell) -> None:
     """Runs each contestant's step once or twice and enters it for the cell's rounds, or notes why not."""
@@ -84,12 +88,12 @@ def enter(race: Race, cell: Cell, contestant: Contestant) -> None:
     """Enters a contestant, unless it is too slow."""
     name, tasks, expected = contestant.name, cell.tasks(contestant), race.expected(cell.case, contestant.name)
     call = (expected or 0.0) * tasks
-    if not cell.too_slow(name, call):
+    if not race.too_slow(cell, name, call):
         step, chunk, call = tried(race, cell, contestant)
         if expected is None or call > 2 * expected * tasks:  # what only the first call does: compiling, loading
             call = once(step, race.device)
         race.seconds_per_task.setdefault((cell.case, name), call / tasks)
-        if not cell.too_slow(name, call):
+        if not race.too_slow(cell, name, call):
             race.checks.difference(cell.case, name)  # before the rounds, which take what is left of the cell's share
             cell.steps[name], cell.chunks[name] = step, chunk
             cell.planned += call * MIN_ROUNDS

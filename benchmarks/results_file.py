@@ -1,6 +1,7 @@
 """The file of a machine's results: one JSON, a part of it for each section."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -55,4 +56,5 @@ def text(results: dict[str, Any]) -> str:
 
 
 def _line(row: Row) -> str:
-    return json.dumps(row, ensure_ascii=False, allow_nan=False)
+    finite = {key: str(v) if isinstance(v, float) and not math.isfinite(v) else v for key, v in row.items()}
+    return json.dumps(finite, ensure_ascii=False)
