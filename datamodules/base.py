@@ -214,7 +214,7 @@ class EpisodeDataModule(pl.LightningDataModule):
             query_x=_look_up(images, drawn.query),  # (T, n_way * n_query, C, H, W)
             query_y=label.expand(drawn.query.shape).contiguous().flatten(1),
             task_id=task_id,
-            class_id=drawn.class_id,
+            class_id=drawn.class_id.clone(),  # an inference tensor no more
         )
 
     def _images(self, device: torch.device) -> Tensor:

@@ -59,6 +59,7 @@ class Drawn(NamedTuple):
     query: Tensor  # (T, n_way, n_query)
 
 
+@torch.inference_mode()  # spares autograd's bookkeeping in some 70 small operations, a fifth of their time
 def draw_tasks(seed: int, split: int, task_id: Tensor, pool: ClassPool, shape: EpisodeShape) -> Drawn:
     """Draws T tasks: n_way distinct classes, then k_shot + n_query distinct images of each.
 
@@ -70,7 +71,8 @@ def draw_tasks(seed: int, split: int, task_id: Tensor, pool: ClassPool, shape: E
         shape: The size of a task.
 
     Returns:
-        The drawn classes and images. A task does not depend on which others are drawn with it.
+        The drawn classes and images, as inference tensors: autograd takes a copy only. A task does not depend on which
+        others are drawn with it.
     """
     n_way, n_support = shape.n_way, shape.k_shot
     bits = random_bits(seed, split, task_id, shape.draws)  # (T, draws)

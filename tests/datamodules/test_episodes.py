@@ -87,6 +87,7 @@ def test_labels_are_balanced_and_the_shape_is_as_asked() -> None:
             assert bool(((episode.query_y == label).sum(1) == n_query).all())
         assert episode.support_y.dtype == episode.query_y.dtype == episode.class_id.dtype == torch.int64
         assert all(field.is_contiguous() for field in episode)  # else it could not be pinned
+        assert not any(field.is_inference() for field in episode)  # else autograd could not save it
         assert torch.equal(episode.task_id, torch.arange(20))
 
 
