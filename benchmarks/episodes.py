@@ -9,12 +9,12 @@ from torch import Tensor
 
 from benchmarks.cases import CONV4_CASES
 from benchmarks.contestants import our_step
+from benchmarks.omniglot_images import omniglot, split_images
 from benchmarks.options import Options
 from benchmarks.peers import easyfsl_tasks, learn2learn_tasks
 from benchmarks.table import Row, Table
 from benchmarks.timing import Contestant, Timing, compare, once
 from datamodules import Omniglot
-from datamodules.base import Loading
 
 OURS, REFERENCE = "quickstudy", learn2learn_tasks.NAME
 STEP = CONV4_CASES[0]  # the cheapest outer step, of which episodes must be the smallest share
@@ -39,8 +39,8 @@ def run(options: Options) -> list[Row]:
         print("episodes: no images; name the folder that holds omniglot/ with --data or QUICKSTUDY_DATA")
         return []
     table, rows = Table(COLUMNS), []
-    data = omniglot(options)
-    images, labels = train_images(data)
+    data = omniglot(options.data, *SHAPE)
+    images, labels = split_images(data, "train")
     end = time.perf_counter() + options.seconds
     for position, n_tasks in enumerate(N_TASKS):
         seconds = (end - time.perf_counter()) / (len(N_TASKS) - position)
@@ -48,23 +48,6 @@ def run(options: Options) -> list[Row]:
             table.add(row)
             rows.append(row)
     return rows
-
-
-def omniglot(options: Options) -> Omniglot:
-    """Omniglot with rotations as classes, its images on the device."""
-    data = Omniglot(*SHAPE, root=str(options.data), download=False, loading=Loading(images_on="device"))
-    data.setup("fit")
-    return data
-
-
-def train_images(data: Omniglot) -> tuple[Tensor, Tensor]:
-    """The training classes' images for the other libraries: (N, C, H, W) float32, normalised, and (N,) labels."""
-    assert data.bank is not None
-    classes = data.pools["train"].class_id.cpu()
-    sizes = data.bank.class_size[classes]
-    numbers = [torch.arange(size) + start for start, size in zip(data.bank.class_start[classes], sizes, strict=True)]
-    labels = torch.arange(len(classes)).repeat_interleave(sizes)
-    return data.normalise(data.bank.images[torch.cat(numbers)]), labels
 
 
 def measure(

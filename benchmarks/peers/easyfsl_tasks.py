@@ -59,11 +59,10 @@ def endless_tasks(images: Tensor, labels: Tensor, shape: tuple[int, int, int], p
         def __init__(self, data_source: None) -> None:
             pass
 
-    class Sampler(TaskSampler, TakesDataSource):
-        """easyfsl 1.5 hands torch's Sampler an argument that torch 2.11 has no more."""
-
+    # easyfsl 1.5 hands torch's Sampler an argument that torch 2.11 has no more.
+    compatible_sampler = type("CompatibleSampler", (TaskSampler, TakesDataSource), {})
     dataset = Images()
-    sampler = Sampler(dataset, *shape, TASKS_PER_PASS)
+    sampler = compatible_sampler(dataset, *shape, TASKS_PER_PASS)
     loader: DataLoader[Any] = DataLoader(
         dataset,
         batch_sampler=sampler,
