@@ -1,12 +1,13 @@
 """The MAML problems that are timed: network, tasks and inner loop, the same for every contestant."""
 
+import copy
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.resnet12 import ResNet12
 from datamodules.episode import Episode
@@ -76,16 +77,27 @@ class Case:
         """Images that go through the network for one task, a rough measure of its cost."""
         return self.n_way * (self.k_shot * self.inner_steps + self.n_query)
 
+    @property
+    def inner_lr(self) -> float:
+        """The Omniglot step size; a step of a network as deep as ResNet-12 must be smaller to stay finite."""
+        return 0.4 if self.network == "conv4" else 0.01
+
+    def plain_network(self, device: torch.device) -> nn.Module:
+        """The learner's network with the same weights, stored as torch stores them and not as we like them."""
+        network = copy.deepcopy(self.learner("loop", device).network)
+        for parameter in network.parameters():
+            parameter.data = parameter.data.contiguous()
+        return network
+
     def learner(self, strategy: str, device: torch.device, task_chunk: int | None = None) -> MAML:
         """MAML in training mode; every call gives the same weights."""
-        # 0.4 is the Omniglot step size; a step of a network as deep as ResNet-12 must be smaller to stay finite.
-        inner_lr = 0.4 if self.network == "conv4" else 0.01
         arguments: dict[str, Any] = {"task_strategy": strategy, "task_chunk": task_chunk}
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Lightning's about a backbone in the hyperparameters
             torch.manual_seed(0)
             backbone: Backbone = ResNet12() if self.network == "resnet12" else Conv4(image_size=self.image_size)
-            learner = MAML(self.n_way, backbone, inner_lr, inner_steps=self.inner_steps, outer=OuterLoop(**arguments))
+            outer = OuterLoop(**arguments)
+            learner = MAML(self.n_way, backbone, self.inner_lr, inner_steps=self.inner_steps, outer=outer)
         return learner.to(device, self.dtype).train()
 
     def episode(self, n_tasks: int, device: torch.device) -> Episode:

@@ -1,8 +1,8 @@
 """Who takes part in the outer step: each of our strategies, and other libraries."""
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import get_args, get_type_hints
 
 import torch
@@ -10,9 +10,11 @@ import torch
 from benchmarks.cases import Case, Gradients, Step
 from benchmarks.peers import learn2learn_maml, parallel_metalearn_maml
 from modules import OuterLoop
+from modules.cuda_graph import GraphedGradient
 
 OURS = "quickstudy "
 AUTO = OURS + "auto"
+GRAPH = " graph"
 REFERENCE = learn2learn_maml.NAME
 
 PEER_TASKS = 32  # learn2learn goes task by task, so more tasks take longer in proportion and need not be timed
@@ -35,9 +37,12 @@ class Contestant:
     most_tasks: int | None = None
 
 
-def contestants() -> list[Contestant]:
+def contestants(device: torch.device) -> list[Contestant]:
     """All of them; the reference and what our users get come first."""
-    ours = [Contestant(OURS + strategy, functools.partial(our_step, strategy)) for strategy in strategies()]
+    ours = [Contestant(OURS + strategy, partial(our_step, strategy)) for strategy in strategies()]
+    if device.type == "cuda":
+        graphed = [strategy for strategy in strategies() if strategy not in ("loop", "learn2learn")]
+        ours += [Contestant(f"{OURS}{s}{GRAPH}", partial(our_step, s, cuda_graph=True)) for s in graphed]
     reference = Contestant(REFERENCE, _whole(learn2learn_maml.make_step), chunks=False, most_tasks=PEER_TASKS)
     return [reference, *ours, Contestant(parallel_metalearn_maml.NAME, parallel_metalearn_maml.make_step)]
 
@@ -47,13 +52,21 @@ def strategies() -> list[str]:
     return sorted(get_args(get_type_hints(OuterLoop)["task_strategy"]), key=lambda strategy: strategy != "auto")
 
 
-def our_step(strategy: str, case: Case, n_tasks: int, device: torch.device, task_chunk: int | None = None) -> Step:
-    """Our outer step with a strategy."""
+def our_step(
+    strategy: str,
+    case: Case,
+    n_tasks: int,
+    device: torch.device,
+    task_chunk: int | None = None,
+    cuda_graph: bool = False,
+) -> Step:
+    """Our outer step with a strategy; as a CUDA graph, it is what training with `outer.cuda_graph` does."""
     learner, episode = case.learner(strategy, device, task_chunk), case.episode(n_tasks, device)
+    gradient_of = GraphedGradient(learner.batch_gradient) if cuda_graph else learner.batch_gradient
     parameters = dict(learner.network.named_parameters())
 
     def step() -> Gradients:
-        gradients = learner.batch_gradient(episode).gradients
+        gradients = gradient_of(episode).gradients
         for name, parameter in parameters.items():
             parameter.grad = gradients[f"network.{name}"]
         return {name: gradients[f"network.{name}"] for name in parameters}

@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import memory
-from benchmarks.cases import CONV4_CASES, Case
+from benchmarks.cases import CONV4_CASES, Case, Step
 from benchmarks.contestants import our_step
 from benchmarks.options import Options
 from benchmarks.table import Row, Table
@@ -20,6 +20,7 @@ COLUMNS = {
     "case": 24,
     "n_tasks": 7,
     "strategy": 10,
+    "cuda_graph": 10,
     "gflop": 8,
     "seconds": 8,
     "gflop_per_second": 16,
@@ -30,27 +31,30 @@ COLUMNS = {
 
 
 def run(options: Options) -> list[Row]:
-    """A row for each case and number of tasks, with what `auto` chooses."""
+    """A row for each case and number of tasks, with what `auto` chooses; on a GPU also as a CUDA graph."""
     table, rows, device = Table(COLUMNS), [], options.device
     end = time.perf_counter() + options.seconds
     batch_size = best_batch_size(CONV4_CASES[0], device, options.seconds / 4)
-    cells = [(case, n_tasks) for n_tasks in N_TASKS[device.type] for case in CONV4_CASES]
-    for position, (case, n_tasks) in enumerate(cells):
+    graphs = (False, True) if device.type == "cuda" else (False,)
+    cells = [(case, n_tasks, graph) for n_tasks in N_TASKS[device.type] for case in CONV4_CASES for graph in graphs]
+    for position, (case, n_tasks, graph) in enumerate(cells):
         seconds = (end - time.perf_counter()) / (len(cells) - position)
-        row: Row = {"case": case.name, "n_tasks": n_tasks}
+        row: Row = {"case": case.name, "n_tasks": n_tasks, "cuda_graph": graph}
         try:
-            row |= share(case, n_tasks, batch_size, seconds, device)
-        except torch.cuda.OutOfMemoryError:
-            row["note"] = "out of memory"
+            step = our_step("auto", case, n_tasks, device, cuda_graph=graph)
+            row |= share(step, case, n_tasks, batch_size, seconds, device)
+            del step
+        except (RuntimeError, MemoryError) as error:  # out of memory, mostly
+            row["note"] = f"failed: {str(error).splitlines()[0][:100]}"
         memory.release(device)
         table.add(row)
         rows.append(row)
     return rows
 
 
-def share(case: Case, n_tasks: int, batch_size: int, seconds: float, device: torch.device) -> Row:
+def share(step: Step, case: Case, n_tasks: int, batch_size: int, seconds: float, device: torch.device) -> Row:
     """Times the step in turns with as many batches of dense training as have its number of operations."""
-    step, batch = our_step("auto", case, n_tasks, device), dense_training(case, batch_size, device)
+    batch = dense_training(case, batch_size, device)
     operations, batch_operations = outer_step_operations(case, device) * n_tasks, operations_of(batch)
     batches = max(1, round(operations / batch_operations))
 
@@ -90,7 +94,7 @@ def operations_of(call: Callable[[], object]) -> int:
 
 def dense_training(case: Case, batch_size: int, device: torch.device) -> Callable[[], object]:
     """Forward and backward pass of the case's network over a batch, as in training an ordinary classifier."""
-    network = case.learner("loop", device).network
+    network = case.plain_network(device)
     images = torch.rand(batch_size, *case.image_shape, device=device, dtype=case.dtype)
     labels, loss = torch.arange(batch_size, device=device) % case.n_way, nn.CrossEntropyLoss()
 

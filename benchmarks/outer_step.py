@@ -11,6 +11,7 @@ from benchmarks.options import Options
 from benchmarks.race import Cell, Race, enter_all
 from benchmarks.table import Row, Table
 from benchmarks.timing import Timing, compare
+from modules.base import Learner
 
 N_TASKS = (1, 4, 16, 32, 128, 512)
 COLUMNS = {
@@ -28,7 +29,7 @@ COLUMNS = {
 
 def run(options: Options) -> list[Row]:
     """Times every case with every number of tasks, small ones first, each printed when it is there."""
-    entered, table, rows = installed(contestants(), options.device), Table(COLUMNS), []
+    entered, table, rows = installed(options.device), Table(COLUMNS), []
     race = Race(entered, options.device, options.seconds)
     cells = [(case, n_tasks) for n_tasks in N_TASKS for case in CONV4_CASES]
     resnet = resnet_case(options.device)
@@ -43,15 +44,18 @@ def run(options: Options) -> list[Row]:
     return rows
 
 
-def installed(entered: list[Contestant], device: torch.device) -> list[Contestant]:
-    """Those whose library is there; for the others a line is printed."""
+def installed(device: torch.device) -> list[Contestant]:
+    """The contestants whose library is there; for the others a line is printed."""
     found = []
-    for contestant in entered:
+    for contestant in contestants(device):
         try:
-            contestant.make(CONV4_CASES[0], 1, device, None)
-            found.append(contestant)
+            contestant.make(CONV4_CASES[0], 1, device, None)()
         except ModuleNotFoundError as error:
             print(f"{contestant.name} is left out: {error} (pip install --no-deps -r requirements-bench.txt)")
+            continue
+        except RuntimeError:  # its rows will say what failed
+            pass
+        found.append(contestant)
     return found
 
 
@@ -82,9 +86,10 @@ def timed(race: Race, cell: Cell, contestant: Contestant, timing: Timing) -> Row
     name, tasks = contestant.name, cell.tasks(contestant)
     reference = race.seconds_per_task.get((cell.case, REFERENCE)) if REFERENCE in cell.steps else None
     learner = cell.steps[name].learner
-    chosen = learner.task_strategy if learner and name == AUTO else None
+    chosen = learner.task_strategy if learner and name.startswith(AUTO) else None
+    chunk = tasks_at_once(learner, cell.n_tasks) if learner else cell.chunks[name]
     notes = [f"timed on {tasks} tasks" if tasks < cell.n_tasks else "", f"auto: {chosen}" if chosen else ""]
-    notes.append(f"{cell.chunks[name]} tasks at a time" if cell.chunks[name] else "")
+    notes.append(f"{chunk} tasks at a time" if chunk else "")
     cell.notes[name] = ", ".join(note for note in notes if note)
     difference = race.checks.difference(cell.case, name)
     return {
@@ -97,6 +102,12 @@ def timed(race: Race, cell: Cell, contestant: Contestant, timing: Timing) -> Row
         "slowest": timing.maximum,
         "rounds": timing.rounds,
         "tasks_measured": tasks,
-        "task_chunk": cell.chunks[name],
+        "task_chunk": chunk,
         "chosen": chosen,
     }
+
+
+def tasks_at_once(learner: Learner, n_tasks: int) -> int | None:
+    """How many tasks our learner computed at once, which it chooses where `task_chunk` does not; None: all."""
+    size = learner._chunks.size
+    return size if size and size < n_tasks else None

@@ -58,7 +58,7 @@ def styles_of(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
     """Each contestant's colour and line, the same in every panel; what users get is thicker."""
     ours = [name for name in dict.fromkeys(str(row["contestant"]) for row in rows) if name not in PEERS]
     styles: dict[str, dict[str, Any]] = {
-        name: {"color": COLOURS[n % len(COLOURS)], "marker": "o", "linewidth": 2.6 if name.endswith("auto") else 1.3}
+        name: {"color": COLOURS[n % len(COLOURS)], "marker": "o", "linewidth": 2.6 if " auto" in name else 1.3}
         for n, name in enumerate(ours)
     }
     peers = {name: {"color": colour, "marker": "s", "linestyle": "--"} for name, colour in PEERS.items()}

@@ -28,14 +28,14 @@ class Race:
         longest_call: Seconds; a step that takes longer is left to a larger budget.
         checks: The gradients' relative differences to the reference.
         seconds_per_task: (case, contestant) -> as last measured.
-        bytes_per_task: Case -> on how many tasks, and the most that a contestant took for each.
+        bytes_per_task: (case, contestant) -> on how many tasks, and what it took for each.
     """
 
     def __init__(self, entered: Sequence[Contestant], device: torch.device, seconds: float) -> None:
         self.entered, self.device, self.checks = entered, device, Checks(entered, device)
         self.longest_call = min(LONGEST_CALL, seconds / CALLS_IN_BUDGET)
         self.seconds_per_task: dict[tuple[Case, str], float] = {}
-        self.bytes_per_task: dict[Case, tuple[int, float]] = {}
+        self.bytes_per_task: dict[tuple[Case, str], tuple[int, float]] = {}
 
     def expected(self, case: Case, name: str) -> float | None:
         """Seconds that a task takes; the reference's where the contestant has not run yet, None where neither has."""
@@ -47,9 +47,16 @@ class Race:
             return False
         return call * MIN_ROUNDS > max(1.0, cell.seconds - cell.planned)
 
-    def saw_memory(self, case: Case, n_tasks: int, peak: int) -> None:
+    def saw_memory(self, case: Case, name: str, n_tasks: int, peak: int) -> None:
         """Notes what T tasks took: the largest T says most about a task, the fixed part weighing least."""
-        self.bytes_per_task[case] = max(self.bytes_per_task.get(case, (0, 0.0)), (n_tasks, peak / n_tasks))
+        known = self.bytes_per_task.get((case, name), (0, 0.0))
+        self.bytes_per_task[case, name] = max(known, (n_tasks, peak / n_tasks))
+
+    def fitting(self, case: Case, name: str, n_tasks: int) -> int | None:
+        """How many tasks a contestant may compute at once; None: all, or as many as it likes."""
+        others = [taken for (other, _), taken in self.bytes_per_task.items() if other == case]
+        _, bytes_per_task = self.bytes_per_task.get((case, name)) or max(others, default=(0, 0.0))
+        return memory.fitting(bytes_per_task, n_tasks, self.device)
 
 
 @dataclass
@@ -80,7 +87,7 @@ def enter_all(race: Race, cell: Cell) -> None:
     for contestant in race.entered:
         try:
             enter(race, cell, contestant)
-        except RuntimeError as error:  # one that fails must not end the comparison of the others
+        except (RuntimeError, MemoryError) as error:  # one that fails must not end the comparison of the others
             cell.notes[contestant.name] = f"failed: {str(error).splitlines()[0][:100]}"
 
 
@@ -111,7 +118,7 @@ def tried(race: Race, cell: Cell, contestant: Contestant) -> tuple[Step, int | N
     if not contestant.chunks:
         step = contestant.make(case, tasks, device, None)
         return step, None, once(step, device)
-    chunk = memory.fitting(race.bytes_per_task.get(case, (0, 0.0))[1], tasks, device)
+    chunk = race.fitting(case, contestant.name, tasks)
     while True:
         step, calls = contestant.make(case, tasks, device, chunk), []
         try:
@@ -120,7 +127,7 @@ def tried(race: Race, cell: Cell, contestant: Contestant) -> tuple[Step, int | N
             if chunk == 1:
                 raise
         else:
-            race.saw_memory(case, chunk or tasks, peak or 0)
+            race.saw_memory(case, contestant.name, chunk or tasks, peak or 0)
             return step, chunk, calls[0]
         chunk = ((chunk or tasks) + 1) // 2
         del step

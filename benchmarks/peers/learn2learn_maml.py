@@ -1,7 +1,6 @@
 """learn2learn's MAML, as its users write it: examples/vision/maml_omniglot.py of that library."""
 
 import contextlib
-import copy
 import io
 import warnings
 
@@ -22,9 +21,8 @@ def make_step(case: Case, n_tasks: int, device: torch.device) -> Step:
     with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):  # gym's notice of its end of life
         warnings.simplefilter("ignore")
         from learn2learn.algorithms import MAML
-    learner, tasks = case.learner("loop", device), case.episode(n_tasks, device)
-    network = copy.deepcopy(learner.network)
-    maml = MAML(network, lr=learner.inner_lr, first_order=False)
+    network, tasks = case.plain_network(device), case.episode(n_tasks, device)
+    maml = MAML(network, lr=case.inner_lr, first_order=False)
     loss = nn.CrossEntropyLoss()
 
     def step() -> Gradients:

@@ -1,6 +1,5 @@
 """parallel-metalearn's MAML, as its README writes it: all tasks at once by vmap over torch.func.grad."""
 
-import copy
 from typing import Any
 
 import torch
@@ -38,8 +37,7 @@ def make_step(case: Case, n_tasks: int, device: torch.device, task_chunk: int | 
     from metalearn.loss import CategoricalAccuracy, CrossEntropy
     from metalearn.model_wrappers import MAML_Model
 
-    learner, tasks = case.learner("loop", device), case.episode(n_tasks, device)
-    network = copy.deepcopy(learner.network)
+    network, tasks = case.plain_network(device), case.episode(n_tasks, device)
     backbone, head = (Keywords(layer) for layer in network.children())
     model = MAML_Model(backbone, head)
     model.train()
@@ -47,9 +45,7 @@ def make_step(case: Case, n_tasks: int, device: torch.device, task_chunk: int | 
         model=model,
         # no contestant is timed on the optimiser's update, and this library's step ends with it
         optimizer=torch.optim.SGD([nn.Parameter(torch.zeros(()))]),
-        inner_optimizer=InnerSGD(
-            model.get_fast_weights(), first_order=False, inner_lr=learner.inner_lr, learn_lr=False
-        ),
+        inner_optimizer=InnerSGD(model.get_fast_weights(), first_order=False, inner_lr=case.inner_lr, learn_lr=False),
         support_loss_fn=CrossEntropy(metric_fn=CategoricalAccuracy()),
         inner_steps=case.inner_steps,
         chunk_size=task_chunk or n_tasks,

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from benchmarks.cases import CONV4_CASES, Case
-from benchmarks.contestants import AUTO, REFERENCE, Contestant, contestants
+from benchmarks.contestants import AUTO, REFERENCE, Contestant
 from benchmarks.gradient_check import Checks
 from benchmarks.outer_step import installed
 from benchmarks.timing import compare
@@ -16,7 +16,7 @@ LEAST_RATIO = 1.3
 
 @pytest.fixture(scope="module")
 def entered() -> list[Contestant]:
-    return installed(contestants(), DEVICE)
+    return installed(DEVICE)
 
 
 def test_the_gradient_is_learn2learns(entered: list[Contestant]) -> None:
