@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from modules.functional.per_task import layer_without_task_form
+
 if TYPE_CHECKING:
     from modules.base import Learner
 
@@ -29,6 +31,14 @@ def check_fit(learner: "Learner", data: Any) -> None:
             f"the backbone takes images of (channels, height, width) = {tuple(expected)}, but {type(data).__name__} "
             f"gives {tuple(data.image_shape)}: set the backbone's in_channels and image_size, or the data's image_size."
         )
+    layer = layer_without_task_form(learner.network)
+    if learner.outer.task_strategy == "batched" and layer is not None:
+        raise ValueError(
+            f"outer.task_strategy 'batched' cannot compute the backbone's layer {layer}: leave it at 'auto', which then "
+            "takes 'vmap'."
+        )
+    if learner.outer.cuda_graph and learner.trainer.strategy.root_device.type != "cuda":
+        raise ValueError("outer.cuda_graph needs a GPU: set trainer.accelerator to gpu, or outer.cuda_graph to false.")
     accumulate, interval = learner.outer.accumulate_batches, learner.trainer.val_check_interval
     if learner.trainer.training and accumulate > 1 and isinstance(interval, int) and interval % accumulate:
         raise ValueError(

@@ -99,7 +99,9 @@ class Method(pl.LightningModule):
         gradients = torch.autograd.grad(losses.mean() * scale, list(trainable.values()), materialize_grads=True)
         score = self.objective.score(outputs.detach(), episode.query_y).mean()
         metrics = {"loss": losses.mean().detach(), self.objective.score_name: score}
-        return {name: gradient / scale for name, gradient in zip(trainable, gradients, strict=True)}, metrics
+        if not isinstance(scale, float):
+            gradients = tuple(gradient / scale for gradient in gradients)
+        return dict(zip(trainable, gradients, strict=True)), metrics
 
     def draw_noise(self, task_id: Tensor, n_support: int, steps: int) -> Tensor | None:
         """The random numbers that adapting these tasks takes, a function of the task numbers; None where it takes none.

@@ -11,7 +11,7 @@ Result = TypeVar("Result")
 
 # On a CPU the images computed at once have about so many pixels: fewer, and small operations cost more than their
 # arithmetic; more, and every operation waits for memory. benchmarks/README.md has the measurements.
-CPU_PIXELS = 400 * 28 * 28
+CPU_PIXELS = 640 * 28 * 28
 
 
 class TaskChunks:

@@ -50,12 +50,11 @@ def make_learner(method: str, seed: int, **outer: Any) -> Learner:
 
 def make_trainer(*callbacks: pl.Callback, **changes: Any) -> pl.Trainer:
     """A Trainer that prints nothing; over two ranks in a process of a RankPair."""
-    settings: dict[str, Any] = {"max_steps": 6, "max_epochs": -1, "val_check_interval": 3}
+    settings: dict[str, Any] = {"accelerator": "cpu", "max_steps": 6, "max_epochs": -1, "val_check_interval": 3}
     if "LOCAL_RANK" in os.environ:
         strategy = DDPStrategy(process_group_backend="gloo", cluster_environment=LightningEnvironment())
         settings |= {"strategy": strategy, "devices": 2}
     return pl.Trainer(
-        accelerator="cpu",
         callbacks=list(callbacks),
         enable_checkpointing=any(isinstance(c, pl.callbacks.ModelCheckpoint) for c in callbacks),
         enable_progress_bar=False,

@@ -45,6 +45,9 @@ def forward_tasks(network: nn.Module, variables: Mapping[str, Tensor], x: Tensor
             return functional_call(network, task_variables, (task_x,))
 
         return vmap(forward, in_dims=(axes, 0), randomness="error")(dict(variables), x)
+    if len(x) == 1:  # views, where taking tasks apart and together would copy
+        only = {name: value.squeeze(0) if name in per_task else value for name, value in variables.items()}
+        return functional_call(network, only, (x.squeeze(0),)).unsqueeze(0)
     tasks = {name: value.unbind() for name, value in variables.items() if name in per_task}
     outputs = []
     for t, task_x in enumerate(x):
@@ -92,11 +95,11 @@ def choose_strategy(network: nn.Module, n_tasks: int) -> Strategy:
 
     Args:
         network: Decides whether the hand-written forms can be had.
-        n_tasks: Tasks at once.
+        n_tasks: Tasks at once; a single one is plainest without either form.
     """
-    if layer_without_task_form(network) is None:
-        return "batched"
-    return "vmap" if n_tasks > 1 else "loop"
+    if n_tasks == 1:
+        return "loop"
+    return "batched" if layer_without_task_form(network) is None else "vmap"
 
 
 def lay_out_for_tasks(network: nn.Module) -> nn.Module:

@@ -36,6 +36,8 @@ WRONG = [
     (["--data.meta_batch_size=-4"], 2, "data.meta_batch_size must be at least 1, got -4"),
     (["--data.evaluation.n_test_tasks=0"], 1, "n_test_tasks must be at least 1, got 0"),
     (["--early_stopping.patience=0"], 1, "patience must be at least 1, got 0"),
+    (["--model.outer.cuda_graph=true", "--trainer.accelerator=cpu"], 1, "outer.cuda_graph needs a GPU"),
+    (["--model.outer.task_strategy=batchd"], 2, "batchd"),
     (["--data.n_way=5000"], 1, "n_way = 5000 is more than"),
     (["--data.k_shot=15"], 1, "k_shot = 15"),
     (["--data=Omniglot", "--data.root=nowhere", "--data.download=false"], 1, "nowhere"),

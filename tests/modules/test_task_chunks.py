@@ -18,7 +18,7 @@ import resource, torch
 from modules import MAML, OuterLoop
 from datamodules.episode import Episode
 
-n = 48
+n = 24
 generator = torch.Generator().manual_seed(0)
 labels = torch.arange(5).expand(n, 5).repeat(1, 2)
 images = torch.rand(n, 10, 1, 28, 28, generator=generator)
@@ -32,8 +32,8 @@ def gradient(chunk):
 
 expected, _ = gradient(4)
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + 500 * 2**20, used + 500 * 2**20))
-found, size = gradient(48)
+resource.setrlimit(resource.RLIMIT_AS, (used + 250 * 2**20, used + 250 * 2**20))
+found, size = gradient(24)
 print(size, float((found - expected).norm() / expected.norm()))
 """
 
@@ -102,6 +102,6 @@ def test_real_memory_that_runs_out_gives_the_same_gradient_from_smaller_chunks()
     done = subprocess.run([sys.executable, "-c", OUT_OF_MEMORY], cwd=root, capture_output=True, text=True, check=True)
     *said, result = done.stdout.splitlines()
     size, difference = result.split()
-    assert said[0].startswith("Out of memory with 48 tasks at once: going on with 24")
-    assert int(size) < 48
+    assert said[0].startswith("Out of memory with 24 tasks at once: going on with 12")
+    assert int(size) < 24
     assert float(difference) < 1e-6

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from modules.backbones import Conv4
 from modules.functional.networks import choose_strategy, for_each_task, forward_tasks
 from modules.functional.per_task import PerTask, layer_without_task_form, task_linear
-from tests.learnable_images import TwoBlocks
+from tests.learnable_images import TwoBlocks, make_data
+from tests.training_runs import make_learner, make_trainer
 
 
 class Scaled(nn.Module):
@@ -63,4 +64,11 @@ def test_linear_is_each_tasks_own(with_bias: bool) -> None:
 def test_layers_without_a_form_are_named_and_computed_otherwise(network: nn.Module, layer: str | None) -> None:
     assert layer_without_task_form(network) == layer
     assert choose_strategy(network, n_tasks=4) == ("batched" if layer is None else "vmap")
-    assert choose_strategy(network, n_tasks=1) == ("batched" if layer is None else "loop")
+    assert choose_strategy(network, n_tasks=1) == "loop"
+
+
+def test_batched_for_a_network_without_the_forms_is_refused_before_training() -> None:
+    learner = make_learner("maml", seed=1, task_strategy="batched")
+    learner.network.backbone.layers[2] = nn.PReLU()  # type: ignore[index, union-attr]
+    with pytest.raises(ValueError, match=r"cannot compute the backbone's layer backbone\.layers\.2 \(PReLU\)"):
+        make_trainer().fit(learner, datamodule=make_data())

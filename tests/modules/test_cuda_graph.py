@@ -1,0 +1,36 @@
+"""The recorded outer step against the one computed anew, on a GPU."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from modules import MAML, OuterLoop
+from tests.learnable_images import TwoBlocks, make_data, make_episode
+from tests.training_runs import METHODS, largest_difference, make_learner, make_trainer, state_of
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
+def test_training_by_replay_gives_the_same_weights_and_buffers(method: str, precision: str) -> None:
+    """Six outer steps, so that a weight that was read once and not again would show."""
+    states = []
+    for cuda_graph in (False, True):
+        learner = make_learner(method, seed=1, cuda_graph=cuda_graph)
+        make_trainer(accelerator="gpu", precision=precision).fit(learner, datamodule=make_data())
+        states.append(state_of(learner))
+    assert largest_difference(*states) < (1e-4 if precision == "32-true" else 0.05)
+
+
+def test_another_shape_of_episode_is_recorded_anew() -> None:
+    torch.manual_seed(0)
+    learner = MAML(3, TwoBlocks(), 0.1, 2, outer=OuterLoop(cuda_graph=True)).cuda()
+    plain = MAML(3, TwoBlocks(), 0.1, 2, outer=dataclasses.replace(learner.outer, cuda_graph=False)).cuda()
+    plain.load_state_dict(learner.state_dict())
+    for n_tasks in (4, 2, 4):
+        episode = type(e := make_episode(n_tasks, torch.float32))(*(field.cuda() for field in e))
+        replayed, computed = learner._training_gradient(episode), plain.batch_gradient(episode)
+        for name, gradient in computed.gradients.items():
+            torch.testing.assert_close(replayed.gradients[name], gradient)
