@@ -34,8 +34,8 @@ def check_fit(learner: "Learner", data: Any) -> None:
     layer = layer_without_task_form(learner.network)
     if learner.outer.task_strategy == "batched" and layer is not None:
         raise ValueError(
-            f"outer.task_strategy 'batched' cannot compute the backbone's layer {layer}: leave it at 'auto', which then "
-            "takes 'vmap'."
+            f"outer.task_strategy 'batched' cannot compute the network's layer {layer}: leave it at 'auto', which "
+            "then takes 'vmap'."
         )
     if learner.outer.cuda_graph and learner.trainer.strategy.root_device.type != "cuda":
         raise ValueError("outer.cuda_graph needs a GPU: set trainer.accelerator to gpu, or outer.cuda_graph to false.")

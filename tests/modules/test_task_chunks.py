@@ -63,7 +63,8 @@ def test_every_task_is_computed_once_in_its_turn(size: int | None, expected: lis
 
 @pytest.mark.parametrize("error", [RuntimeError, torch.OutOfMemoryError])
 def test_no_memory_halves_the_chunk_and_goes_on_where_it_was(error: type[Exception]) -> None:
-    compute, said = Failing(limit=3, error=error), []
+    compute = Failing(limit=3, error=error)
+    said: list[str] = []
     chunks = TaskChunks(8, said.append)
     parts = list(chunks(compute, make_episode(8)))
     assert compute.tried == [8, 4, 2, 2, 2, 2]

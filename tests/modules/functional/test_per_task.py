@@ -69,6 +69,6 @@ def test_layers_without_a_form_are_named_and_computed_otherwise(network: nn.Modu
 
 def test_batched_for_a_network_without_the_forms_is_refused_before_training() -> None:
     learner = make_learner("maml", seed=1, task_strategy="batched")
-    learner.network.backbone.layers[2] = nn.PReLU()  # type: ignore[index, union-attr]
-    with pytest.raises(ValueError, match=r"cannot compute the backbone's layer backbone\.layers\.2 \(PReLU\)"):
+    learner.network.append(nn.PReLU())  # type: ignore[operator]
+    with pytest.raises(ValueError, match=r"cannot compute the network's layer 2 \(PReLU\)"):
         make_trainer().fit(learner, datamodule=make_data())

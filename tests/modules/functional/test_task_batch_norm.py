@@ -26,12 +26,16 @@ def test_each_task_has_torchs_outputs_and_running_statistics(shape, training, af
     x, gamma, beta, mean, var = tensors(shape)
     x = x.contiguous(memory_format=memory_format) if x.dim() == 4 else x
     own = [(gamma[t], beta[t]) if affine else (None, None) for t in range(T)]
-    running = [(mean[t].clone(), var[t].clone()) for t in range(T)]
-    expected = [batch_norm(part, *running[t], *own[t], training, 0.2) for t, part in enumerate(x.split(B))]
+    means, variances = mean.clone(), var.clone()
+    expected = [
+        batch_norm(part, means[t], variances[t], own[t][0], own[t][1], training, 0.2)
+        for t, part in enumerate(x.split(B))
+    ]
     weights = (gamma, beta) if affine else (None, None)
-    torch.testing.assert_close(task_batch_norm(x, mean, var, *weights, training, 0.2), torch.cat(expected))
-    torch.testing.assert_close(mean, torch.stack([pair[0] for pair in running]))
-    torch.testing.assert_close(var, torch.stack([pair[1] for pair in running]))
+    outputs = task_batch_norm(x, mean, var, weights[0], weights[1], training, 0.2)
+    torch.testing.assert_close(outputs, torch.cat(expected))
+    torch.testing.assert_close(mean, means)
+    torch.testing.assert_close(var, variances)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -52,7 +56,7 @@ def test_second_derivatives_are_those_of_torchs_own() -> None:
 
     def second_order(normalise):
         first = torch.autograd.grad((normalise() * target).tanh().sum(), (x, gamma, beta), create_graph=True)
-        return torch.autograd.grad(sum((g * g.detach().cos()).sum() for g in first), (x, gamma, beta))
+        return torch.autograd.grad([(g * g.detach().cos()).sum() for g in first], (x, gamma, beta))
 
     def torchs() -> torch.Tensor:
         parts = [batch_norm(part, None, None, gamma[t], beta[t], True) for t, part in enumerate(x.split(40))]
