@@ -61,8 +61,7 @@ def installed(device: torch.device) -> list[Contestant]:
 
 def weight(case: Case, n_tasks: int) -> float:
     """A cell's share of the time: more for more work, not in proportion, so that small ones get their rounds."""
-    work = case.work * min(n_tasks, 32) * (50 if case.network == "resnet12" else 1)
-    return float(work**0.7)
+    return (case.gigaflop * min(n_tasks, 32)) ** 0.7
 
 
 def measure(race: Race, cell: Cell) -> list[Row]:

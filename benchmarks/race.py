@@ -38,8 +38,12 @@ class Race:
         self.bytes_per_task: dict[tuple[Case, str], tuple[int, float]] = {}
 
     def expected(self, case: Case, name: str) -> float | None:
-        """Seconds that a task takes; the reference's where the contestant has not run yet, None where neither has."""
-        return self.seconds_per_task.get((case, name), self.seconds_per_task.get((case, REFERENCE)))
+        """Seconds that a task takes: as measured, else the reference's, else by another case; None at the beginning."""
+        for known in (name, REFERENCE):
+            if (case, known) in self.seconds_per_task:
+                return self.seconds_per_task[case, known]
+        speeds = [seconds / other.gigaflop for (other, _), seconds in self.seconds_per_task.items()]
+        return min(speeds) * case.gigaflop if case.network != "conv4" and speeds else None
 
     def too_slow(self, cell: "Cell", name: str, call: float) -> bool:
         """Whether rounds of a contestant whose call takes so many seconds have no place in the cell's share."""
@@ -97,7 +101,8 @@ def enter(race: Race, cell: Cell, contestant: Contestant) -> None:
     call = (expected or 0.0) * tasks
     if not race.too_slow(cell, name, call):
         step, chunk, call = tried(race, cell, contestant)
-        if expected is None or call > 2 * expected * tasks:  # what only the first call does: compiling, loading
+        first_call_was_more = expected is None or call > 2 * expected * tasks  # loading, choosing algorithms
+        if first_call_was_more and call < LONGEST_CALL:
             call = once(step, race.device)
         race.seconds_per_task.setdefault((cell.case, name), call / tasks)
         if not race.too_slow(cell, name, call):
