@@ -108,5 +108,5 @@ def timed(race: Race, cell: Cell, contestant: Contestant, timing: Timing) -> Row
 
 def tasks_at_once(learner: Learner, n_tasks: int) -> int | None:
     """How many tasks our learner computed at once, which it chooses where `task_chunk` does not; None: all."""
-    size = learner._chunks.size
+    size = learner.task_chunk
     return size if size and size < n_tasks else None

@@ -12,7 +12,8 @@ from modules.classifier import Classifier
 from modules.cuda_graph import GraphedGradient
 from modules.evaluation import TaskScores, score_names, score_tasks
 from modules.fit_check import check_fit
-from modules.functional.networks import Variables, choose_strategy
+from modules.functional.networks import Variables
+from modules.functional.task_layout import choose_layout
 from modules.method import Method
 from modules.outer_gradient import OuterGradient, task_means
 from modules.outer_loop import OuterLoop
@@ -36,12 +37,18 @@ class Learner(Method):
         self.automatic_optimization = False
         self.train_metrics: Variables = {}  # of the newest outer step, still on the device
         self._accumulated: OuterGradient | None = None
-        self._chunks = TaskChunks(outer.task_chunk, self._say)
+        self._chunks = TaskChunks(say=self._say)  # of training
         self._evaluation_chunks = TaskChunks(say=self._say)
+        self._layout_is_kept = False  # by training, or by a checkpoint: another way of computing sums in another order
         self._training_gradient = GraphedGradient(self.batch_gradient) if outer.cuda_graph else self.batch_gradient
         # DDP would broadcast buffers on every forward pass, also where ranks validate different numbers of batches; the
         # outer step keeps them equal.
         self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
+
+    @property
+    def task_chunk(self) -> int | None:
+        """Tasks computed at once in training; None before the first episode."""
+        return self._chunks.size
 
     def classifier(self, support: Support, n_way: int) -> Classifier:
         """Adapts to T tasks and gives their classifier; its answer for an image depends on no other query."""
@@ -59,12 +66,21 @@ class Learner(Method):
 
     def batch_gradient(self, episode: Episode) -> OuterGradient:
         """The outer gradient of T tasks and the buffers after them, computed a chunk of tasks at a time."""
+        self._lay_out(self._chunks, episode)
         total = None
         for gradient, share in self._chunks(self._chunk_gradient, episode):
             part = gradient.weighted(share)
             total = part if total is None else total.plus(part)
         assert total is not None
         return total
+
+    def _lay_out(self, chunks: TaskChunks, episode: Episode) -> None:
+        """Decides at the first episode how tasks are computed, unless a checkpoint has said it."""
+        if chunks.size is None:
+            layout = choose_layout(self.network, episode.support_x, episode.query_x, self.outer.task_chunk)
+            chunks.size = layout.chunk
+            if not self._layout_is_kept:
+                self._chosen_strategy, self._layout_is_kept = layout.strategy, chunks is self._chunks
 
     def _say(self, line: str) -> None:
         print(line) if self._trainer is None else self.print(line)
@@ -123,6 +139,7 @@ class Learner(Method):
         self.log_dict(self._scores.compute("val", (self.objective.score_name,)), prog_bar=True)
 
     def _score(self, episode: Episode, both_protocols: bool) -> None:
+        self._lay_out(self._evaluation_chunks, episode)
         for scores, _ in self._evaluation_chunks(lambda tasks: score_tasks(self, tasks, both_protocols), episode):
             self._scores.update(scores)
 
@@ -162,10 +179,6 @@ class Learner(Method):
             return
         self.objective = data.objective
         check_fit(self, data)
-        tasks_at_once = data.meta_batch_size // self.trainer.world_size
-        self._chosen_strategy = choose_strategy(
-            self.network, min(tasks_at_once, self.outer.task_chunk or tasks_at_once)
-        )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what a user's image must be turned into, and how tasks were computed: another way sums in another order.
@@ -179,12 +192,13 @@ class Learner(Method):
         data = getattr(self.trainer, "datamodule", None)
         if data is not None:
             checkpoint["input_spec"] = data.input_spec()
-        checkpoint["task_strategy"], checkpoint["task_chunk"] = self.task_strategy, self._chunks.size
+        checkpoint["task_strategy"], checkpoint["task_chunk"] = self.task_strategy, self.task_chunk
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Goes on after the last outer step, computing tasks the way that "auto" chose before."""
-        self._chosen_strategy = checkpoint.get("task_strategy", self._chosen_strategy)
-        self._chunks.size = self.outer.task_chunk or checkpoint.get("task_chunk")
+        if "task_strategy" in checkpoint:
+            self._chosen_strategy, self._layout_is_kept = checkpoint["task_strategy"], True
+            self._chunks.size = self.outer.task_chunk or checkpoint.get("task_chunk")
         rewind_to_outer_step(checkpoint, self.outer.accumulate_batches)
         if (
             self._trainer

@@ -11,7 +11,6 @@ from datamodules.episode import CLASSIFICATION, Episode, Objective, Support
 from modules.functional.networks import (
     Strategy,
     Variables,
-    choose_strategy,
     forward_tasks,
     lay_out_for_tasks,
     normalises_by_batch,
@@ -44,8 +43,7 @@ class Method(pl.LightningModule):
         self.network = lay_out_for_tasks(network)
         self.outer = outer
         self.objective: Objective = CLASSIFICATION
-        # By task_strategy "auto"; again in `setup`, which knows how many tasks come at once, or from the checkpoint.
-        self._chosen_strategy: str = choose_strategy(network, n_tasks=2)
+        self._chosen_strategy: str = "loop"  # by task_strategy "auto", at the first episode or in the checkpoint
 
     # ---- the method: three pure functions
 

@@ -9,16 +9,12 @@ from datamodules.episode import Episode
 
 Result = TypeVar("Result")
 
-# On a CPU the images computed at once have about so many pixels: fewer, and small operations cost more than their
-# arithmetic; more, and every operation waits for memory. benchmarks/README.md has the measurements.
-CPU_PIXELS = 640 * 28 * 28
-
 
 class TaskChunks:
     """Goes over the tasks of an episode a chunk at a time, in smaller chunks where memory runs out.
 
     Args:
-        size: Tasks at once; None: chosen at the first episode, all of them on a GPU.
+        size: Tasks at once; None: all.
         say: Takes a line for the user.
 
     Attributes:
@@ -42,9 +38,8 @@ class TaskChunks:
             MemoryError: If the memory does not hold a single task.
         """
         n_tasks, start = len(episode.task_id), 0
-        self.size = self.size or self._first_size(episode)
         while start < n_tasks:
-            tasks = episode.tasks(start, start + self.size)
+            tasks = episode.tasks(start, start + (self.size or n_tasks))
             n = len(tasks.task_id)
             try:
                 result = compute(tasks)
@@ -57,14 +52,6 @@ class TaskChunks:
                 start += n
                 continue
             self._halve(n, message)  # out here the error, and with it every tensor of the failed chunk, is gone
-
-    def _first_size(self, episode: Episode) -> int:
-        n_tasks = len(episode.task_id)
-        if episode.support_x.device.type != "cpu" or episode.support_x.dim() < 4:
-            return n_tasks
-        pixels = sum(x[0, :, 0].numel() for x in (episode.support_x, episode.query_x))  # of one task
-        n_chunks = -(-n_tasks // max(1, CPU_PIXELS // pixels))
-        return -(-n_tasks // n_chunks)
 
     def _halve(self, n_tasks: int, message: str) -> None:
         if n_tasks == 1:

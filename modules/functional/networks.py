@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from modules.functional.per_task import PerTask, layer_without_task_form
+from modules.functional.per_task import PerTask
 from modules.functional.task_convolution import lay_out_kernels
 
 Variables = dict[str, Tensor]  # a network's parameters and buffers by name
@@ -88,18 +88,6 @@ def _layout(network: nn.Module) -> _Layout:
         by_batch = {name for name, v in own.items() if name.rpartition(".")[0] in norms and v.is_floating_point()}
         layout = _LAYOUTS[network] = _Layout({name: value.dim() for name, value in own.items()}, by_batch)
     return layout
-
-
-def choose_strategy(network: nn.Module, n_tasks: int) -> Strategy:
-    """The fastest way of computing so many tasks at once through a network; benchmarks/README.md has the measurements.
-
-    Args:
-        network: Decides whether the hand-written forms can be had.
-        n_tasks: Tasks at once; a single one is plainest without either form.
-    """
-    if n_tasks == 1:
-        return "loop"
-    return "batched" if layer_without_task_form(network) is None else "vmap"
 
 
 def lay_out_for_tasks(network: nn.Module) -> nn.Module:

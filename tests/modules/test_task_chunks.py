@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from datamodules.episode import Episode
-from modules.task_chunks import CPU_PIXELS, TaskChunks
+from modules.task_chunks import TaskChunks
 from tests.learnable_images import make_episode
 
 NO_MEMORY = "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried to allocate"
@@ -28,7 +28,7 @@ def gradient(chunk):
     torch.manual_seed(0)
     learner = MAML(5, inner_steps=2, outer=OuterLoop(task_chunk=chunk))
     result = learner.batch_gradient(episode)
-    return torch.cat([g.flatten() for g in result.gradients.values()]), learner._chunks.size
+    return torch.cat([g.flatten() for g in result.gradients.values()]), learner.task_chunk
 
 expected, _ = gradient(4)
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
@@ -85,17 +85,6 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         list(TaskChunks(4)(compute, make_episode(4)))
     assert compute.tried == [4]
-
-
-def test_on_a_cpu_chunks_are_even_and_of_about_as_many_pixels_as_work_well_together() -> None:
-    episode = make_episode(1)
-    pixels = (episode.support_x.shape[1] + episode.query_x.shape[1]) * 64  # of 8x8
-    n_tasks = 2 * (CPU_PIXELS // pixels) + 2
-    tasks = Episode(*(field.expand(n_tasks, *field.shape[1:]) for field in episode))
-    compute = Failing(limit=n_tasks)
-    list(TaskChunks()(compute, tasks))
-    assert len(compute.tried) == 3
-    assert max(compute.tried) - min(compute.tried) <= 2
 
 
 def test_real_memory_that_runs_out_gives_the_same_gradient_from_smaller_chunks() -> None:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from modules.backbones import Conv4
-from modules.functional.networks import choose_strategy, for_each_task, forward_tasks
+from modules.functional.networks import for_each_task, forward_tasks
 from modules.functional.per_task import PerTask, layer_without_task_form, task_linear
 from tests.learnable_images import TwoBlocks, make_data
 from tests.training_runs import make_learner, make_trainer
@@ -61,10 +61,8 @@ def test_linear_is_each_tasks_own(with_bias: bool) -> None:
         (nn.LayerNorm(2), "the network (LayerNorm)"),
     ],
 )
-def test_layers_without_a_form_are_named_and_computed_otherwise(network: nn.Module, layer: str | None) -> None:
+def test_layers_without_a_form_are_named(network: nn.Module, layer: str | None) -> None:
     assert layer_without_task_form(network) == layer
-    assert choose_strategy(network, n_tasks=4) == ("batched" if layer is None else "vmap")
-    assert choose_strategy(network, n_tasks=1) == "loop"
 
 
 def test_batched_for_a_network_without_the_forms_is_refused_before_training() -> None:
