@@ -80,7 +80,7 @@ def our_batches(data: Omniglot, n_tasks: int, device: torch.device) -> Contestan
     """Draws one batch: what the loader and its hook do in a Trainer."""
     data.meta_batch_size = n_tasks
     stream = iter(data.train_dataloader())
-    return lambda: data.episode("train", next(stream).to(device))
+    return lambda: data.episode("train", next(stream).to(device, non_blocking=True))  # as Lightning moves it
 
 
 def peers(images: Tensor, labels: Tensor, n_tasks: int, device: torch.device) -> dict[str, Contestant]:
