@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from app.allocator import keep_freed_memory
 from benchmarks import machine, results_file
 from benchmarks.options import Options
 from benchmarks.render import render
@@ -21,6 +22,7 @@ SECONDS = 540.0
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs sections one after another; each leaves its rows in the machine's file when it is through."""
     chosen = parse(arguments)
+    keep_freed_memory()  # as train.py does; all contestants of this process have it
     device = torch.device(chosen.device)
     path = results_file.RESULTS / f"{machine.machine_name(device)}.json"
     described, run = machine.describe(device), machine.describe_run(device)
