@@ -12,7 +12,7 @@ from modules.classifier import Classifier
 from modules.cuda_graph import GraphedGradient
 from modules.evaluation import TaskScores, score_names, score_tasks
 from modules.fit_check import check_fit
-from modules.functional.networks import Variables
+from modules.functional.networks import Variables, lay_out_for_tasks
 from modules.functional.task_layout import choose_layout
 from modules.method import Method
 from modules.outer_gradient import OuterGradient, task_means
@@ -81,6 +81,8 @@ class Learner(Method):
             chunks.size = layout.chunk
             if not self._layout_is_kept:
                 self._chosen_strategy, self._layout_is_kept = layout.strategy, chunks is self._chunks
+            if self.task_strategy == "batched":
+                lay_out_for_tasks(self.network)
 
     def _say(self, line: str) -> None:
         print(line) if self._trainer is None else self.print(line)

@@ -12,7 +12,6 @@ from modules.functional.networks import (
     Strategy,
     Variables,
     forward_tasks,
-    lay_out_for_tasks,
     normalises_by_batch,
     part,
 )
@@ -40,7 +39,7 @@ class Method(pl.LightningModule):
 
     def __init__(self, network: nn.Module, outer: OuterLoop) -> None:
         super().__init__()
-        self.network = lay_out_for_tasks(network)
+        self.network = network
         self.outer = outer
         self.objective: Objective = CLASSIFICATION
         self._chosen_strategy: str = "loop"  # by task_strategy "auto", at the first episode or in the checkpoint
