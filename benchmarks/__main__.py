@@ -14,8 +14,9 @@ from benchmarks import machine, results_file
 from benchmarks.options import Options
 from benchmarks.render import render
 
-# Each section's share of the budget.
-SECTIONS = {"outer_step": 0.58, "episodes": 0.07, "end_to_end": 0.15, "limit": 0.08, "growth": 0.12}
+# Each section's part of the budget, among the sections of the device.
+SECTIONS = {"outer_step": 58, "episodes": 7, "end_to_end": 15, "limit": 8, "growth": 12, "full_run": 60}
+GPU_ONLY = ("full_run",)
 SECONDS = 540.0
 
 
@@ -27,8 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     path = results_file.RESULTS / f"{machine.machine_name(device)}.json"
     described, run = machine.describe(device), machine.describe_run(device)
     print(" ".join(f"{key}={value}" for key, value in (described | run).items() if value is not None), flush=True)
-    for name in chosen.sections or SECTIONS:
-        seconds = chosen.budget * SECTIONS[name]
+    for name in chosen.sections or sections_of(device.type):
+        seconds = share(name, device.type) * chosen.budget
         print(f"\n== {name}: about {seconds:.0f} s", flush=True)
         start = time.perf_counter()
         rows = importlib.import_module(f"benchmarks.{name}").run(Options(device, seconds, chosen.data))
@@ -38,6 +39,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
             results_file.merge(path, described, run | {"budget": seconds, "took": round(took, 1)}, name, rows)
     written = render(results_file.RESULTS)
     print("\n" + "\n".join(f"written: {file}" for file in [path, *written] if file.exists()))
+
+
+def sections_of(device: str) -> list[str]:
+    """What is measured on a "cpu" or "cuda" device where nothing is asked for."""
+    return [name for name in SECTIONS if device == "cuda" or name not in GPU_ONLY]
+
+
+def share(section: str, device: str) -> float:
+    """A section's share of the budget."""
+    return SECTIONS[section] / sum(SECTIONS[name] for name in {section, *sections_of(device)})
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -15,6 +15,7 @@ TITLES = {
     "end_to_end": "End to end",
     "limit": "Limit",
     "growth": "Growth",
+    "full_run": "Full run",
 }
 LEFT_OUT = ("fastest", "slowest")  # in the files
 
