@@ -46,8 +46,7 @@ def run(options: Options) -> list[Row]:
 
 
 def measure(data: Path, seconds: float, changes: dict[str, object]) -> Row:
-    """Runs `fit` in a process of its own and reads its results; where it takes longer it is stopped, and the row says at
-    which step.
+    """Runs `fit` in a process of its own and reads its results; one that takes longer is stopped, and the row says so.
 
     Args:
         data: Folder that holds omniglot/.
