@@ -1,6 +1,6 @@
 """README.md's results, from the machines' files alone: `python -m benchmarks.render` writes them anew."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def machine_part(results: dict[str, Any]) -> str:
     for name in sorted(results["sections"], key=list(TITLES).index):
         section = results["sections"][name]
         run = ", ".join(f"{k.replace('_', '-')} {shown(v)}" for k, v in section["run"].items() if v is not None)
-        tables = outer_step_tables(section["rows"]) if name == "outer_step" else tables_by_columns(section["rows"])
+        tables = TABLES.get(name, tables_by_columns)(section["rows"])
         parts.append(f"### {TITLES[name]}\n\n{tables}\n<sub>{run}</sub>\n")
     return "\n".join(parts)
 
@@ -94,6 +94,23 @@ def speed_cell(row: Row) -> str:
     return f"{shown(speed)}" + (f" ({ratio:.2f}x)" if ratio is not None else "") + (f" {chosen}" if chosen else "")
 
 
+def variants_tables(rows: Sequence[Row]) -> str:
+    """A table for each case: the expected and the measured ratio of each variant, and why there is none."""
+    columns = {"variant": "", "expected_ratio": "expected", "ratio_to_auto": "measured", "kept": "kept"}
+    columns |= {"gradient_difference": "gradient", "peak_mib": "peak MiB", "seconds": "seconds", "note": "note"}
+    tables = []
+    for case, n_tasks in dict.fromkeys((row["case"], row["n_tasks"]) for row in rows):
+        lines = []
+        for row in rows:
+            if (row["case"], row["n_tasks"]) == (case, n_tasks):
+                lines.append([shown(row.get(column)) for column in columns])
+        tables.append(f"**{case}, T = {n_tasks}**\n\n" + markdown(list(columns.values()), lines))
+    return (
+        "Times the speed of the step as it is; gradient: relative difference to its own, in float32.\n\n"
+        + "\n".join(tables)
+    )
+
+
 def tables_by_columns(rows: Sequence[Row]) -> str:
     """The rows as they are, in a table for each set of columns."""
     groups: dict[tuple[str, ...], list[Row]] = {}
@@ -106,6 +123,9 @@ def tables_by_columns(rows: Sequence[Row]) -> str:
         heads = [column.replace("_", " ") for column in kept]
         tables.append(markdown(heads, [[shown(row.get(column)) for column in kept] for row in group]))
     return "\n".join(tables)
+
+
+TABLES: dict[str, Callable[[Sequence[Row]], str]] = {"outer_step": outer_step_tables, "variants": variants_tables}
 
 
 def markdown(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
