@@ -42,9 +42,11 @@ def task_batch_norm(
     gamma = x.new_ones(n_tasks, 1, x.shape[1]) if weight is None else weight.unsqueeze(1)
     beta = x.new_zeros(n_tasks, 1, x.shape[1]) if bias is None else bias.unsqueeze(1)
     if training:
+        if rows.shape[1] == 1:
+            raise ValueError(f"batch statistics of one value per channel mean nothing: got maps {tuple(x.shape)}")
         outputs, mean, variance = _BatchNorm.apply(rows, gamma, beta, eps)
         _update_running(running_mean, mean, momentum)
-        _update_running(running_var, variance * (rows.shape[1] / max(rows.shape[1] - 1, 1)), momentum)
+        _update_running(running_var, variance * (rows.shape[1] / (rows.shape[1] - 1)), momentum)
     else:
         assert running_mean is not None
         assert running_var is not None

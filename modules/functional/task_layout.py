@@ -6,12 +6,14 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from modules.functional.networks import Strategy
+from modules.functional.networks import Strategy, forward_tasks
 from modules.functional.per_task import layer_without_task_form
 
 # On a CPU the feature maps computed at once hold about so many numbers, those of 640 Omniglot images in a strided
 # Conv4: with fewer, small operations cost more than their arithmetic; with more, each of them waits for memory.
 CPU_FEATURES = 11_000_000
+
+_COMPARED: tuple[Strategy, Strategy] = ("batched", "loop")
 
 
 class TaskLayout(NamedTuple):
@@ -43,7 +45,38 @@ def choose_layout(network: nn.Module, support_x: Tensor, query_x: Tensor, chunk:
             chunk = -(-n_tasks // n_chunks)
     if min(chunk, n_tasks) == 1:
         return TaskLayout("loop", chunk)
-    return TaskLayout("batched" if layer_without_task_form(network) is None else "vmap", chunk)
+    return TaskLayout("batched" if batches_tasks(network, support_x.shape[2:]) else "vmap", chunk)
+
+
+def batches_tasks(network: nn.Module, input_shape: torch.Size) -> bool:
+    """Whether "batched" computes what a loop over the tasks does, found out on a few random examples.
+
+    The layers with weights can be told by their types, but not whether a network of a user's own looks across its
+    batch, as in `x - x.mean(0)`: there the tasks would see each other.
+
+    Args:
+        network: On any device; stays as it is.
+        input_shape: Of one example.
+    """
+    if layer_without_task_form(network) is not None:
+        return False
+    x = torch.rand(2, 3, *input_shape, generator=torch.Generator().manual_seed(0))  # two tasks of three examples
+    try:
+        batched, one_by_one = (_outputs(network, x, strategy) for strategy in _COMPARED)
+    except (NotImplementedError, RuntimeError):
+        return False
+    return torch.allclose(batched, one_by_one, rtol=1e-2, atol=1e-3 * float(one_by_one.abs().max()))
+
+
+def _outputs(network: nn.Module, x: Tensor, strategy: Strategy) -> Tensor:
+    """What two tasks put out whose weights are the network's times 0.9 and 1.1, in float32."""
+    variables = {}
+    for name, value in (dict(network.named_parameters()) | dict(network.named_buffers())).items():
+        own = [value.detach().float() * factor if value.is_floating_point() else value for factor in (0.9, 1.1)]
+        variables[name] = torch.stack(own)
+        x = x.to(value.device)
+    with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+        return forward_tasks(network, variables, x, strategy)
 
 
 def count_features(network: nn.Module, input_shape: torch.Size) -> int:

@@ -66,6 +66,11 @@ def test_second_derivatives_are_those_of_torchs_own() -> None:
     torch.testing.assert_close(ours, second_order(torchs))
 
 
+def test_one_value_per_channel_is_refused() -> None:
+    with pytest.raises(ValueError, match="one value per channel"):
+        task_batch_norm(torch.rand(T, C), None, None, torch.ones(T, C), training=True)
+
+
 def test_half_precision_is_computed_in_float32() -> None:
     x, gamma, beta, *_ = tensors((T * B, C, 8, 8), torch.float32)
     x = (x + 100).bfloat16()  # bfloat16 keeps 8 bits: sums in it would be worthless

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from modules.backbones import Backbone, Conv4
-from modules.functional.task_layout import CPU_FEATURES, TaskLayout, choose_layout, count_features
+from modules.functional.per_task import layer_without_task_form
+from modules.functional.task_layout import CPU_FEATURES, TaskLayout, batches_tasks, choose_layout, count_features
 from tests.learnable_images import TwoBlocks
 
 
@@ -47,6 +48,45 @@ def test_the_usual_network_is_batched_in_even_chunks_that_bound_the_features() -
 )
 def test_the_choice(network: Backbone, n_tasks: int, size: int, chunk: int | None, expected: tuple[str, int]) -> None:
     assert layout(network, n_tasks, 80, size, chunk) == expected
+
+
+class AcrossTheBatch(nn.Module):
+    """Looks harmless: its weights are those of a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x - x.mean(0))
+
+
+class OwnWeights(nn.Module):
+    """Multiplies by a layer's weights without calling it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.layer.weight[0]
+
+
+@pytest.mark.parametrize("network", [AcrossTheBatch(), OwnWeights()])
+def test_a_network_whose_tasks_would_see_each_other_is_found_out(network: nn.Module) -> None:
+    assert layer_without_task_form(network) is None
+    assert not batches_tasks(network, torch.Size((4,)))
+    examples = torch.rand(3, 2, 4)
+    assert choose_layout(network, examples, examples).strategy == "vmap"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("running_stats", [True, False])
+def test_finding_out_leaves_the_network_as_it_is(dtype: torch.dtype, running_stats: bool) -> None:
+    network = Conv4(running_stats=running_stats).to(dtype)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    assert batches_tasks(network, torch.Size((1, 28, 28)))
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
 def test_on_a_gpu_all_tasks_are_computed_at_once() -> None:
