@@ -27,8 +27,7 @@ def task_batch_norm(
         weight: (T, C), gamma, or None.
         bias: (T, C), beta, or None.
         training: Whether to normalise by the batch's statistics instead of the running ones.
-        momentum: The batch's share in the running statistics.
-        eps: Added to the variance.
+        momentum, eps: The batch's share in the running statistics; what is added to the variance.
 
     Returns:
         As x.
@@ -37,23 +36,23 @@ def task_batch_norm(
         Ioffe and Szegedy, "Batch Normalization", ICML 2015, Algorithm 1.
     """
     n_tasks = len(next(v for v in (weight, running_mean) if v is not None))
-    last = x if x.dim() == 2 else x.permute(0, 2, 3, 1)  # (T * B, H, W, C): in memory too where x is channels_last
+    last = x.movedim(1, -1)  # (T * B, H, W, C): in memory too where x is channels_last
     rows = last.reshape(n_tasks, -1, x.shape[1])  # (T, N, C), N = B * H * W
     gamma = x.new_ones(n_tasks, 1, x.shape[1]) if weight is None else weight.unsqueeze(1)
     beta = x.new_zeros(n_tasks, 1, x.shape[1]) if bias is None else bias.unsqueeze(1)
     if training:
-        if rows.shape[1] == 1:
+        n = rows.shape[1]
+        if n == 1:
             raise ValueError(f"batch statistics of one value per channel mean nothing: got maps {tuple(x.shape)}")
         outputs, mean, variance = _BatchNorm.apply(rows, gamma, beta, eps)
         _update_running(running_mean, mean, momentum)
-        _update_running(running_var, variance * (rows.shape[1] / (rows.shape[1] - 1)), momentum)
+        _update_running(running_var, variance * (n / (n - 1)), momentum)
     else:
         assert running_mean is not None
         assert running_var is not None
         scale = gamma * (running_var.unsqueeze(1) + eps).rsqrt()  # (T, 1, C)
         outputs = torch.addcmul(beta - running_mean.unsqueeze(1) * scale, rows, scale).to(x.dtype)
-    shaped = outputs.view(last.shape)
-    return shaped if x.dim() == 2 else shaped.permute(0, 3, 1, 2)
+    return outputs.view(last.shape).movedim(-1, 1)
 
 
 def _update_running(running: Tensor | None, statistic: Tensor, momentum: float) -> None:
