@@ -27,7 +27,8 @@ def task_batch_norm(
         weight: (T, C), gamma, or None.
         bias: (T, C), beta, or None.
         training: Whether to normalise by the batch's statistics instead of the running ones.
-        momentum, eps: The batch's share in the running statistics; what is added to the variance.
+        momentum: The batch's share in the running statistics.
+        eps: Added to the variance.
 
     Returns:
         As x.
@@ -48,11 +49,17 @@ def task_batch_norm(
         _update_running(running_mean, mean, momentum)
         _update_running(running_var, variance * (n / (n - 1)), momentum)
     else:
-        assert running_mean is not None
-        assert running_var is not None
-        scale = gamma * (running_var.unsqueeze(1) + eps).rsqrt()  # (T, 1, C)
-        outputs = torch.addcmul(beta - running_mean.unsqueeze(1) * scale, rows, scale).to(x.dtype)
+        outputs = _by_running_statistics(rows, running_mean, running_var, gamma, beta, eps)
     return outputs.view(last.shape).movedim(-1, 1)
+
+
+def _by_running_statistics(
+    rows: Tensor, mean: Tensor | None, variance: Tensor | None, gamma: Tensor, beta: Tensor, eps: float
+) -> Tensor:
+    assert mean is not None
+    assert variance is not None
+    scale = gamma * (variance.unsqueeze(1) + eps).rsqrt()  # (T, 1, C)
+    return torch.addcmul(beta - mean.unsqueeze(1) * scale, rows, scale).to(rows.dtype)
 
 
 def _update_running(running: Tensor | None, statistic: Tensor, momentum: float) -> None:
