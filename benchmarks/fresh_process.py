@@ -21,12 +21,13 @@ class FreshProcess:
 
     Args:
         keeps_memory: Whether its allocator keeps what is freed, as `train.py` sets it.
+        device: Where it will compute.
     """
 
-    def __init__(self, keeps_memory: bool) -> None:
+    def __init__(self, keeps_memory: bool, device: torch.device) -> None:
         # A server that has imported everything and computed nothing: from it a fresh process takes milliseconds, and
-        # no thread of this one is lost in it.
-        context = multiprocessing.get_context("forkserver")
+        # no thread of this one is lost in it. What has asked for a GPU while importing cannot be forked.
+        context = multiprocessing.get_context("spawn" if device.type == "cuda" else "forkserver")
         context.set_forkserver_preload(["benchmarks.variant_steps"])
         self._pool = context.Pool(1)
         self.keeps_memory = keeps_memory

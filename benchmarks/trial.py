@@ -127,7 +127,7 @@ def _entered(trial: Trial, variant: Variant, stack: ExitStack) -> str | None:
         call = trial.first_call(variant.name, variant.make(*setting), AS_IS)
     else:
         limit = max(LEAST_LIMIT, trial.left())
-        other, own = (stack.enter_context(FreshProcess(keeps)) for keeps in (True, variant.keeps_memory))
+        other, own = (stack.enter_context(FreshProcess(keeps, trial.device)) for keeps in (True, variant.keeps_memory))
         as_is = other.step(partial(our_step, "auto"), *setting, limit)
         trial.planned += trial.first_call(beside(variant), as_is, beside(variant)) * MIN_ROUNDS
         call = trial.first_call(variant.name, own.step(variant.make, *setting, limit), beside(variant))
