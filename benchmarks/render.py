@@ -16,6 +16,7 @@ TITLES = {
     "limit": "Limit",
     "growth": "Growth",
     "full_run": "Full run",
+    "variants": "Variants of the outer step",
 }
 LEFT_OUT = ("fastest", "slowest")  # in the files
 

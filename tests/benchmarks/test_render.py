@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import render, results_file
+from benchmarks.__main__ import SECTIONS
 from benchmarks.table import Row, shown
 
 WRITTEN = f"# Benchmarks\n\nby hand\n\n{render.START}\nold\n{render.END}\n\nby hand too\n"
@@ -55,6 +56,10 @@ def test_what_people_wrote_stays_and_old_results_go(readme: Path) -> None:
     assert text.endswith("\n\nby hand too\n")
     assert "old" not in text
     assert text.count("## cpu-2") == 1
+
+
+def test_every_section_has_its_title() -> None:
+    assert set(render.TITLES) == set(SECTIONS)
 
 
 def test_a_readme_without_its_markers_is_refused(readme: Path) -> None:
