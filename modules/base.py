@@ -39,6 +39,7 @@ class Learner(Method):
         self._accumulated: OuterGradient | None = None
         self._chunks = TaskChunks(say=self._say)  # of training
         self._evaluation_chunks = TaskChunks(say=self._say)
+        self._kernels_laid_out = False
         self._layout_is_kept = False  # by training, or by a checkpoint: another way of computing sums in another order
         self._training_gradient = GraphedGradient(self.batch_gradient) if outer.cuda_graph else self.batch_gradient
         # DDP would broadcast buffers on every forward pass, also where ranks validate different numbers of batches; the
@@ -81,8 +82,9 @@ class Learner(Method):
             chunks.size = layout.chunk
             if not self._layout_is_kept:
                 self._chosen_strategy, self._layout_is_kept = layout.strategy, chunks is self._chunks
-            if self.task_strategy == "batched":
-                lay_out_for_tasks(self.network)
+        if self.task_strategy == "batched" and not self._kernels_laid_out:
+            lay_out_for_tasks(self.network)
+            self._kernels_laid_out = True
 
     def _say(self, line: str) -> None:
         print(line) if self._trainer is None else self.print(line)
