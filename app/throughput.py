@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 
@@ -41,6 +42,8 @@ class Throughput(Callback):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn == "fit":
+            if pl_module.device.type == "cuda":
+                torch.cuda.synchronize(pl_module.device)  # steps that the GPU still computes are training
             self._count_time()
             self._since = None
 

@@ -64,6 +64,8 @@ class Learner(Method):
         if (batch_idx + 1) % self.outer.accumulate_batches == 0:
             mean, self._accumulated = self._accumulated, None
             self._outer_step(mean if self.trainer.world_size == 1 else mean.mean_over_ranks(self.trainer.strategy))
+        if self.logs_this_batch:
+            self.log_dict({f"train/{name}": value for name, value in self.train_metrics.items()}, batch_size=1)
 
     def batch_gradient(self, episode: Episode) -> OuterGradient:
         """The outer gradient of T tasks and the buffers after them, computed a chunk of tasks at a time."""
@@ -107,14 +109,12 @@ class Learner(Method):
         assert isinstance(schedule, LRScheduler)
         schedule.step()
         self.train_metrics = mean.metrics
-        if self.logs_this_batch:
-            self.log_dict({f"train/{name}": value for name, value in mean.metrics.items()}, batch_size=1)
 
     @property
     def logs_this_batch(self) -> bool:
         """Whether a logger takes this batch's values: handing them over at every step took 2 ms of it."""
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it without declaring it
-        return (self.trainer.fit_loop.total_batch_idx + 1) % every == 0
+        return every > 0 and (self.trainer.fit_loop.total_batch_idx + 1) % every == 0
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Clips the gradients; here because float16's scale has been taken out of them by now."""
@@ -196,13 +196,15 @@ class Learner(Method):
         data = getattr(self.trainer, "datamodule", None)
         if data is not None:
             checkpoint["input_spec"] = data.input_spec()
-        checkpoint["task_strategy"], checkpoint["task_chunk"] = self.task_strategy, self.task_chunk
+        if self.task_chunk is not None:
+            checkpoint["task_strategy"], checkpoint["task_chunk"] = self.task_strategy, self.task_chunk
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Goes on after the last outer step, computing tasks the way that "auto" chose before."""
         if "task_strategy" in checkpoint:
             self._chosen_strategy, self._layout_is_kept = checkpoint["task_strategy"], True
-            self._chunks.size = self.outer.task_chunk or checkpoint.get("task_chunk")
+            sizes = [size for size in (self.outer.task_chunk, checkpoint.get("task_chunk")) if size]
+            self._chunks.size = min(sizes, default=None)  # one that was halved stays so
         rewind_to_outer_step(checkpoint, self.outer.accumulate_batches)
         if (
             self._trainer

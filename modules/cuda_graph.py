@@ -41,7 +41,7 @@ class GraphedGradient:
         return OuterGradient(*({name: value.clone() for name, value in part.items()} for part in self._gradient))
 
     def _record(self, episode: Episode) -> None:
-        self._graph = None  # its memory first
+        self._graph = self._gradient = None  # their memory first
         self._episode = Episode(*(field.clone() for field in episode))
         # Weights cast once and cached outside the recording would stay what they were when it was made.
         caching = torch.is_autocast_cache_enabled()
@@ -55,7 +55,7 @@ class GraphedGradient:
                     self.compute(self._episode)
             torch.cuda.current_stream().wait_stream(stream)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph):
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 self._gradient = self.compute(self._episode)
             self._graph = graph
         finally:

@@ -2,7 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from modules.functional.per_task import layer_without_task_form
+from modules.functional.task_layout import batches_tasks
 
 if TYPE_CHECKING:
     from modules.base import Learner
@@ -31,12 +34,10 @@ def check_fit(learner: "Learner", data: Any) -> None:
             f"the backbone takes images of (channels, height, width) = {tuple(expected)}, but {type(data).__name__} "
             f"gives {tuple(data.image_shape)}: set the backbone's in_channels and image_size, or the data's image_size."
         )
-    layer = layer_without_task_form(learner.network)
-    if learner.outer.task_strategy == "batched" and layer is not None:
-        raise ValueError(
-            f"outer.task_strategy 'batched' cannot compute the network's layer {layer}: leave it at 'auto', which "
-            "then takes 'vmap'."
-        )
+    if learner.outer.task_strategy == "batched":
+        _check_batched(learner)
+    if learner.outer.cuda_graph and learner.outer.task_strategy == "learn2learn":
+        raise ValueError("outer.cuda_graph cannot record learn2learn: leave outer.task_strategy at 'auto'.")
     if learner.outer.cuda_graph and learner.trainer.strategy.root_device.type != "cuda":
         raise ValueError("outer.cuda_graph needs a GPU: set trainer.accelerator to gpu, or outer.cuda_graph to false.")
     accumulate, interval = learner.outer.accumulate_batches, learner.trainer.val_check_interval
@@ -44,4 +45,18 @@ def check_fit(learner: "Learner", data: Any) -> None:
         raise ValueError(
             f"trainer.val_check_interval = {interval} must be a multiple of outer.accumulate_batches = {accumulate}, "
             "so that no checkpoint falls inside an outer step."
+        )
+
+
+def _check_batched(learner: "Learner") -> None:
+    layer, shape = layer_without_task_form(learner.network), learner.input_shape
+    if layer is not None:
+        raise ValueError(
+            f"outer.task_strategy 'batched' cannot compute the network's layer {layer}: leave it at 'auto', which "
+            "then takes 'vmap'."
+        )
+    if shape is not None and not batches_tasks(learner.network, torch.Size(shape)):
+        raise ValueError(
+            "outer.task_strategy 'batched' computes something else than a loop over the tasks for this network, which "
+            "looks across its batch: leave it at 'auto', which then takes 'vmap'."
         )

@@ -43,7 +43,7 @@ class TaskChunks:
             n = len(tasks.task_id)
             try:
                 result = compute(tasks)
-            except (torch.OutOfMemoryError, RuntimeError) as error:
+            except RuntimeError as error:
                 if not _ran_out_of_memory(error):
                     raise
                 message = str(error).partition("\n")[0]
@@ -68,4 +68,5 @@ class TaskChunks:
 def _ran_out_of_memory(error: RuntimeError) -> bool:
     if isinstance(error, torch.OutOfMemoryError):
         return True
-    return "can't allocate memory" in str(error) or "not enough memory" in str(error)
+    signs = ("can't allocate memory", "not enough memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    return any(sign in str(error) for sign in signs)

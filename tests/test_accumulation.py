@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pytorch_lightning.loggers.logger import Logger
 
 from tests.learnable_images import make_data
 from tests.training_runs import (
@@ -39,3 +40,32 @@ def test_a_resumed_run_equals_the_uninterrupted_one(tmp_path: Path, checkpoint: 
     assert same(resumed, whole)
     for path in tmp_path.rglob("*.ckpt"):  # those of the resumed run too
         assert same(train("maml", 2, seed=3, ckpt_path=path), whole), path
+
+
+class Rows(Logger):
+    """Keeps what a logger is given."""
+
+    name, version = "rows", 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.losses: dict[int | None, float] = {}
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        if "train/loss" in metrics:
+            self.losses[step] = metrics["train/loss"]
+
+
+@pytest.mark.parametrize(("every", "n_rows"), [(1, 11), (3, 4), (0, 0)])
+def test_loggers_get_the_newest_outer_step(every: int, n_rows: int) -> None:
+    """Two batches an outer step: an odd interval falls between outer steps as often as on them."""
+    rows, learner = Rows(), make_learner("maml", seed=1, accumulate_batches=2)
+    trainer = make_trainer(val_check_interval=6, log_every_n_steps=every)
+    trainer.loggers = [rows]
+    trainer.fit(learner, datamodule=make_data(meta_batch_size=4))
+    assert len(rows.losses) == n_rows
+    if every == 3:
+        assert len(set(rows.losses.values())) == n_rows

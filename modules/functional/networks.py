@@ -1,6 +1,6 @@
 """One network applied to T tasks at once, with weights that the tasks share or that each task has of its own."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -34,7 +34,7 @@ def forward_tasks(network: nn.Module, variables: Mapping[str, Tensor], x: Tensor
     Raises:
         NotImplementedError: If "batched" meets an operation that has no such form.
     """
-    dims = _layout(network).dims
+    dims = _layout(network, variables.keys()).dims
     per_task = {name for name, value in variables.items() if value.dim() > dims[name]}
     if strategy == "batched":
         return _forward_batched(network, variables, per_task, x)
@@ -59,9 +59,12 @@ def forward_tasks(network: nn.Module, variables: Mapping[str, Tensor], x: Tensor
 def _forward_batched(network: nn.Module, variables: Mapping[str, Tensor], per_task: set[str], x: Tensor) -> Tensor:
     """The T * B examples as one batch, through a network whose layers meet weights (T, *shape)."""
     n_tasks, by_batch = len(x), _layout(network).by_batch
+    # A layer's weight and bias are both of each task or both shared; batch statistics always are of each task.
+    owners = {name.rpartition(".")[0] for name in per_task}
     given: Variables = {}
     for name, value in variables.items():
-        if name in by_batch and name not in per_task:  # shared weights, but the statistics are per task
+        belongs = name in by_batch or (name.rpartition(".")[0] in owners and value.is_floating_point())
+        if belongs and name not in per_task:
             given[name] = value.expand(n_tasks, *value.shape).as_subclass(PerTask)
         else:
             given[name] = value.as_subclass(PerTask) if name in per_task and value.is_floating_point() else value
@@ -79,10 +82,10 @@ class _Layout(NamedTuple):
 _LAYOUTS: WeakKeyDictionary[nn.Module, _Layout] = WeakKeyDictionary()
 
 
-def _layout(network: nn.Module) -> _Layout:
+def _layout(network: nn.Module, names: Set[str] = frozenset()) -> _Layout:
     """Read once for each network: going through its layers at every call took a twelfth of a one-task step."""
     layout = _LAYOUTS.get(network)
-    if layout is None:
+    if layout is None or not names <= layout.dims.keys():
         own = dict(network.named_parameters()) | dict(network.named_buffers())
         norms = {name for name, layer in network.named_modules() if isinstance(layer, _BatchNorm)}
         by_batch = {name for name, v in own.items() if name.rpartition(".")[0] in norms and v.is_floating_point()}

@@ -15,8 +15,8 @@ class PerTask(Tensor):
     """A parameter or buffer (T, *shape) that a network takes for one of (*shape), given a batch of T * B examples.
 
     What a network does to each example for itself (activations, pooling, reshaping, residual sums) needs no knowledge
-    of tasks. Only operations with weights do, and they meet one of these: those in `TASK_FORMS` are computed for all
-    tasks at once, any other is refused, so that nothing is ever silently computed with the wrong task's weights.
+    of tasks. Operations with weights do, and they meet one of these: those in `TASK_FORMS` are computed for all tasks
+    at once, any other is refused. What looks across its batch without weights meets none; `batches_tasks` finds it out.
     """
 
     @classmethod
@@ -29,7 +29,7 @@ class PerTask(Tensor):
     ) -> Any:
         """Computes what a network asks of its weights for all tasks at once."""
         with torch._C.DisableTorchFunctionSubclass():
-            if function.__name__ == "__get__":  # .shape, .dtype, .device, ...
+            if function in _FACTS:
                 return function(*args)
             form = TASK_FORMS.get(function)
             if form is None:
@@ -46,6 +46,12 @@ def task_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     outputs = torch.bmm(rows, matrix) if bias is None else torch.baddbmm(bias.unsqueeze(1), rows, matrix)
     return outputs.flatten(0, 1)  # (T * B, O)
 
+
+# What may be asked of a weight without computing with it.
+_FACTS = {
+    getattr(Tensor, name).__get__
+    for name in ("shape", "dtype", "device", "ndim", "layout", "requires_grad", "is_cuda", "is_cpu")
+}
 
 TASK_FORMS: dict[Callable[..., Any], Callable[..., Tensor]] = {
     torch.conv2d: task_conv2d,

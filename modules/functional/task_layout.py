@@ -13,8 +13,6 @@ from modules.functional.per_task import layer_without_task_form
 # Conv4: with fewer, small operations cost more than their arithmetic; with more, each of them waits for memory.
 CPU_FEATURES = 11_000_000
 
-_COMPARED: tuple[Strategy, Strategy] = ("batched", "loop")
-
 
 class TaskLayout(NamedTuple):
     """How the tasks of a batch are computed."""
@@ -40,7 +38,8 @@ def choose_layout(network: nn.Module, support_x: Tensor, query_x: Tensor, chunk:
     if chunk is None:
         chunk = n_tasks
         if support_x.device.type == "cpu":
-            at_once = max(1, CPU_FEATURES // (examples * count_features(network, support_x.shape[2:])))
+            features = count_features(network, support_x.shape[2:])
+            at_once = max(1, CPU_FEATURES // (examples * features)) if features else n_tasks
             n_chunks = -(-n_tasks // at_once)
             chunk = -(-n_tasks // n_chunks)
     if min(chunk, n_tasks) == 1:
@@ -61,26 +60,32 @@ def batches_tasks(network: nn.Module, input_shape: torch.Size) -> bool:
     if layer_without_task_form(network) is not None:
         return False
     x = torch.rand(2, 3, *input_shape, generator=torch.Generator().manual_seed(0))  # two tasks of three examples
+    one_by_one = _outputs(network, x, "loop")
     try:
-        batched, one_by_one = (_outputs(network, x, strategy) for strategy in _COMPARED)
-    except (NotImplementedError, RuntimeError):
+        batched = _outputs(network, x, "batched")
+    except Exception:  # whatever a form makes of a use that it was not written for
         return False
     return torch.allclose(batched, one_by_one, rtol=1e-2, atol=1e-3 * float(one_by_one.abs().max()))
 
 
 def _outputs(network: nn.Module, x: Tensor, strategy: Strategy) -> Tensor:
-    """What two tasks put out whose weights are the network's times 0.9 and 1.1, in float32."""
-    variables = {}
+    """What two tasks put out whose weights are random ones about the network's, in float32."""
+    generator, variables = torch.Generator().manual_seed(1), {}
     for name, value in (dict(network.named_parameters()) | dict(network.named_buffers())).items():
-        own = [value.detach().float() * factor if value.is_floating_point() else value for factor in (0.9, 1.1)]
-        variables[name] = torch.stack(own)
+        own = value.detach().expand(2, *value.shape).clone()
+        if own.is_floating_point():
+            noise = torch.rand(own.shape, generator=generator).to(own.device)  # positive: variances stay so
+            own = own.float() + noise * (0.3 * own.float().abs().mean() + 0.1)
+        variables[name] = own
         x = x.to(value.device)
     with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
         return forward_tasks(network, variables, x, strategy)
 
 
-def count_features(network: nn.Module, input_shape: torch.Size) -> int:
+def count_features(network: nn.Module, input_shape: torch.Size) -> int | None:
     """The numbers that convolutions and linear layers put out for one example; nothing is computed for it.
+
+    None where that cannot be told without computing, e.g. of a network that looks at its values.
 
     Args:
         network: On any device; stays as it is.
@@ -99,6 +104,8 @@ def count_features(network: nn.Module, input_shape: torch.Size) -> int:
         dtype = next((value.dtype for value in on_meta.values() if value.is_floating_point()), torch.float32)
         with torch.no_grad():
             functional_call(network, on_meta, (torch.empty(2, *input_shape, dtype=dtype, device="meta"),))
+    except Exception:  # a network may do anything that the meta device cannot
+        return None
     finally:
         for hook in hooks:
             hook.remove()

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 
 from modules import MAML, OuterLoop
@@ -50,3 +51,47 @@ def test_a_learner_loads_with_its_arguments(tmp_path: Path) -> None:
     assert same(state_of(learner), contents["state_dict"])
     assert learner.outer == OuterLoop(lr=0.002)
     assert (learner.fixed_way, learner.inner_lr, learner.inner_steps) == (3, 0.1, 2)
+
+
+class SaveAtOnce(pl.Callback):
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.save_checkpoint(self.path)
+
+
+def test_a_checkpoint_from_before_the_first_episode_decides_nothing(tmp_path: Path) -> None:
+    trainer = make_trainer(SaveAtOnce(tmp_path / "start.ckpt"), max_steps=1)
+    trainer.fit(make_learner("maml", seed=1), datamodule=make_data())
+    learner = make_learner("maml", seed=2)
+    make_trainer(max_steps=1).fit(learner, datamodule=make_data(), ckpt_path=tmp_path / "start.ckpt", weights_only=True)
+    assert (learner.task_strategy, learner.task_chunk) == ("batched", 8)
+
+
+def test_a_chunk_that_was_halved_stays_so_in_a_resumed_run(tmp_path: Path) -> None:
+    path, contents = save(tmp_path, "maml", task_chunk=8)
+    torch.save(contents | {"task_chunk": 2}, path)
+    learner = make_learner("maml", seed=2, task_chunk=8)
+    make_trainer(max_steps=3).fit(learner, datamodule=make_data(), ckpt_path=path, weights_only=True)
+    assert learner.task_chunk == 2
+
+
+class WhereWeightsLie(pl.Callback):
+    def __init__(self) -> None:
+        self.places: set[tuple[int, ...]] = set()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        self.places.add(tuple(p.data_ptr() for p in pl_module.parameters()))
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_weights_stay_where_a_recorded_graph_reads_them(tmp_path: Path, resumed: bool) -> None:
+    """Over two validations, in a fresh run and in one that goes on from a checkpoint."""
+    path, _ = save(tmp_path, "maml")
+    where = WhereWeightsLie()
+    trainer = make_trainer(where, max_steps=7, val_check_interval=2)
+    trainer.fit(
+        make_learner("maml", seed=2), datamodule=make_data(), ckpt_path=path if resumed else None, weights_only=True
+    )
+    assert len(where.places) == 1

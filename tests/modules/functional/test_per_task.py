@@ -5,10 +5,12 @@ import torch
 from torch import Tensor, nn
 
 from modules.backbones import Conv4
-from modules.functional.networks import for_each_task, forward_tasks
+from modules.functional.networks import Strategy, for_each_task, forward_tasks
 from modules.functional.per_task import PerTask, layer_without_task_form, task_linear
 from tests.learnable_images import TwoBlocks, make_data
 from tests.training_runs import make_learner, make_trainer
+
+STRATEGIES: list[Strategy] = ["batched", "loop"]
 
 
 class Scaled(nn.Module):
@@ -70,3 +72,35 @@ def test_batched_for_a_network_without_the_forms_is_refused_before_training() ->
     learner.network.append(nn.PReLU())  # type: ignore[operator]
     with pytest.raises(ValueError, match=r"cannot compute the network's layer 2 \(PReLU\)"):
         make_trainer().fit(learner, datamodule=make_data())
+
+
+@pytest.mark.parametrize("network", [nn.Linear(3, 4), nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)])
+@pytest.mark.parametrize("own", [{"weight"}, {"bias"}, {"weight", "bias"}, set()])
+def test_weights_may_be_shared_or_of_each_task_in_any_mixture(network: nn.Module, own: set[str]) -> None:
+    """With as many examples as outputs, so that a wrong broadcast would not be noticed by its shape."""
+    shape = {nn.Linear: (3,), nn.Conv2d: (1, 3, 3), nn.BatchNorm2d: (4, 2, 2)}[type(network)]
+    variables = {name: value.detach().clone() for name, value in network.named_parameters()}
+    variables |= {name: torch.rand(2, *variables[name].shape) for name in own}
+    variables |= {name: torch.stack([value, value]) for name, value in network.named_buffers()}
+    x = torch.rand(2, 4, *shape)
+    outputs = [
+        forward_tasks(network, {name: v.clone() for name, v in variables.items()}, x, strategy)
+        for strategy in STRATEGIES
+    ]
+    torch.testing.assert_close(outputs[0], outputs[1])
+
+
+def test_a_weight_tells_its_shape_but_is_not_turned_round() -> None:
+    weight = torch.rand(2, 3, 4).as_subclass(PerTask)
+    assert weight.shape == (2, 3, 4)
+    with pytest.raises(NotImplementedError, match="differ from task to task"):
+        _ = weight.mT
+
+
+def test_a_layer_that_came_later_is_seen() -> None:
+    network = nn.Sequential(nn.Linear(3, 3))
+    for _ in range(2):
+        variables = for_each_task(dict(network.named_parameters()), 2)
+        outputs = forward_tasks(network, variables, torch.ones(2, 1, 3), "batched")
+        torch.testing.assert_close(outputs[0], network(torch.ones(1, 3)))
+        network.append(nn.Linear(3, 3))

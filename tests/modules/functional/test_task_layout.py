@@ -25,7 +25,7 @@ def test_features_are_counted_layer_by_layer() -> None:
 
 
 def test_the_usual_network_is_batched_in_even_chunks_that_bound_the_features() -> None:
-    per_task = 80 * count_features(Conv4(), torch.Size((1, 28, 28)))
+    per_task = 80 * (count_features(Conv4(), torch.Size((1, 28, 28))) or 0)
     for n_tasks in (2, 32, 512):
         strategy, chunk = layout(Conv4(), n_tasks, 80, 28)
         assert strategy == "batched"
@@ -56,9 +56,34 @@ class AcrossTheBatch(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layer = nn.Linear(4, 4)
+        nn.init.zeros_(self.layer.weight)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.layer(x - x.mean(0))
+
+
+class AcrossItsOwnBatch(nn.Module):
+    """Doubles its batch, so that tasks get mixed up before a normalisation that hides the size of weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.norm = nn.Linear(4, 4), nn.BatchNorm1d(4, track_running_stats=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        first, second = self.layer(torch.cat([x, x.flip(-1)])).chunk(2)
+        return self.norm(first) + self.norm(second)
+
+
+class LooksAtValues(nn.Module):
+    """Cannot be traced without values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        assert bool(x.isfinite().all())
+        return self.layer(x)
 
 
 class OwnWeights(nn.Module):
@@ -72,12 +97,18 @@ class OwnWeights(nn.Module):
         return x * self.layer.weight[0]
 
 
-@pytest.mark.parametrize("network", [AcrossTheBatch(), OwnWeights()])
+@pytest.mark.parametrize("network", [AcrossTheBatch(), AcrossItsOwnBatch(), OwnWeights()])
 def test_a_network_whose_tasks_would_see_each_other_is_found_out(network: nn.Module) -> None:
     assert layer_without_task_form(network) is None
     assert not batches_tasks(network, torch.Size((4,)))
     examples = torch.rand(3, 2, 4)
     assert choose_layout(network, examples, examples).strategy == "vmap"
+
+
+def test_a_network_whose_features_cannot_be_counted_takes_all_tasks_at_once() -> None:
+    assert count_features(LooksAtValues(), torch.Size((4,))) is None
+    examples = torch.rand(30, 2, 4)
+    assert choose_layout(LooksAtValues(), examples, examples) == ("batched", 30)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
