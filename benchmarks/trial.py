@@ -18,6 +18,7 @@ from benchmarks.variant_steps import Variant
 
 AS_IS = "as it is (auto)"
 COMPILING = {"cpu": 300.0, "cuda": 15.0}  # seconds, with fewer of which compiling is not tried
+STARTING = 5.0  # seconds that fresh processes take until they compute
 LEAST_LIMIT = 30.0  # seconds that a call in a fresh process may take
 
 
@@ -32,6 +33,7 @@ class Trial:
         end: Of the case's share of the time, on `time.perf_counter`'s clock.
         call: Seconds that a call of the step as it is takes.
         planned: Seconds that the rounds of `steps` will take.
+        waiting: Seconds that the variants not yet tried will take if they are as fast as expected.
         steps: By the variant's name, and for each that is computed alone also the step as it is beside it.
         figures: Variant -> what its first call showed.
         notes: Variant -> for its row.
@@ -43,6 +45,7 @@ class Trial:
     end: float
     call: float = 0.0
     planned: float = 0.0
+    waiting: float = 0.0
     steps: dict[str, Step] = field(default_factory=dict)
     figures: dict[str, Row] = field(default_factory=dict)
     notes: dict[str, str] = field(default_factory=dict)
@@ -59,7 +62,7 @@ class Trial:
     def cost(self, variant: Variant) -> float:
         """Seconds that trying and timing the variant takes if it is as fast as expected."""
         calls = self.expected_call(variant) + (self.call if variant.alone else 0.0)
-        return calls * (1 + MIN_ROUNDS)
+        return calls * (1 + MIN_ROUNDS) + (STARTING if variant.alone else 0.0)
 
     def first_call(self, name: str, step: Step, beside: str) -> float:
         """Enters a step, and compares its gradient with that of another.
@@ -120,8 +123,11 @@ def _entered(trial: Trial, variant: Variant, stack: ExitStack) -> str | None:
     if variant.compiles:
         if trial.left() < COMPILING[trial.device.type]:
             return "skipped: compiling takes minutes; raise --budget"
-    elif trial.cost(variant) > trial.left():
-        return f"skipped: too slow for this budget, about {trial.expected_call(variant):.1f} s a step; raise --budget"
+    else:
+        trial.waiting -= trial.cost(variant)
+        if trial.cost(variant) > trial.left():
+            expected = trial.expected_call(variant)
+            return f"skipped: too slow for this budget, about {expected:.1f} s a step; raise --budget"
     setting = (trial.case, trial.n_tasks, trial.device)
     if not variant.alone:
         call = trial.first_call(variant.name, variant.make(*setting), AS_IS)
@@ -135,7 +141,9 @@ def _entered(trial: Trial, variant: Variant, stack: ExitStack) -> str | None:
     if variant.compiles:
         trial.figures[variant.name]["compile_seconds"] = call
         call = trial.expected_call(variant)
-    if call * MIN_ROUNDS > trial.left():
+    # One far slower than expected must not take the time of those after it.
+    waiting = trial.waiting if call > 2 * trial.expected_call(variant) else 0.0
+    if call * MIN_ROUNDS > trial.left() - waiting:
         return f"skipped: too slow for this budget, {call:.1f} s for its first step; raise --budget"
     trial.planned += call * MIN_ROUNDS
     return None
