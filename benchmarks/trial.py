@@ -123,11 +123,8 @@ def _entered(trial: Trial, variant: Variant, stack: ExitStack) -> str | None:
     if variant.compiles:
         if trial.left() < COMPILING[trial.device.type]:
             return "skipped: compiling takes minutes; raise --budget"
-    else:
-        trial.waiting -= trial.cost(variant)
-        if trial.cost(variant) > trial.left():
-            expected = trial.expected_call(variant)
-            return f"skipped: too slow for this budget, about {expected:.1f} s a step; raise --budget"
+    elif trial.cost(variant) > trial.left():
+        return f"skipped: too slow for this budget, about {trial.expected_call(variant):.1f} s a step; raise --budget"
     setting = (trial.case, trial.n_tasks, trial.device)
     if not variant.alone:
         call = trial.first_call(variant.name, variant.make(*setting), AS_IS)

@@ -50,9 +50,11 @@ def measure(case: Case, n_tasks: int, device: torch.device, seconds: float) -> l
     with ExitStack() as stack:
         as_is = start(trial)
         # A small case leaves what it does not need to the next one.
-        trial.waiting = sum(trial.cost(variant) for variant in tried if not variant.compiles)
-        enough = 2 * trial.waiting
-        for variant in sorted(tried, key=lambda v: (v.compiles, v.alone, -v.expected[device.type])):
+        enough = 2 * sum(trial.cost(variant) for variant in tried if not variant.compiles)
+        order = sorted(tried, key=lambda v: (v.compiles, v.alone, -v.expected[device.type]))
+        for position, variant in enumerate(order):
+            costs = [trial.cost(later) for later in order[position + 1 :] if not later.compiles]
+            trial.waiting = sum(cost for cost in costs if cost < trial.left())
             enter(trial, variant, stack)
         timings = compare(trial.steps, min(enough, trial.end - time.perf_counter()), device, warm_up=False)
     memory.release(device)
