@@ -13,7 +13,7 @@ from modules.cuda_graph import GraphedGradient
 from modules.evaluation import TaskScores, score_names, score_tasks
 from modules.fit_check import check_fit
 from modules.functional.networks import Variables, lay_out_for_tasks
-from modules.functional.task_layout import choose_layout
+from modules.functional.task_layout import choose_chunk, choose_strategy
 from modules.method import Method
 from modules.outer_gradient import OuterGradient, task_means
 from modules.outer_loop import OuterLoop
@@ -78,12 +78,13 @@ class Learner(Method):
         return total
 
     def _lay_out(self, chunks: TaskChunks, episode: Episode) -> None:
-        """Decides at the first episode how tasks are computed, unless a checkpoint has said it."""
+        """Decides at the first episode how tasks are computed, as far as no setting and no checkpoint says it."""
         if chunks.size is None:
-            layout = choose_layout(self.network, episode.support_x, episode.query_x, self.outer.task_chunk)
-            chunks.size = layout.chunk
-            if not self._layout_is_kept:
-                self._chosen_strategy, self._layout_is_kept = layout.strategy, chunks is self._chunks
+            chunks.size = self.outer.task_chunk or choose_chunk(self.network, episode.support_x, episode.query_x)
+            if self.outer.task_strategy == "auto" and not self._layout_is_kept:
+                at_once = min(chunks.size, len(episode.task_id))
+                self._chosen_strategy = choose_strategy(self.network, at_once, episode.support_x.shape[2:])
+                self._layout_is_kept = chunks is self._chunks
         if self.task_strategy == "batched" and not self._kernels_laid_out:
             lay_out_for_tasks(self.network)
             self._kernels_laid_out = True

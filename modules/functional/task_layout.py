@@ -1,7 +1,5 @@
 """The way of computing many tasks that suits network, tasks and device; benchmarks/README.md has the measurements."""
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -14,37 +12,38 @@ from modules.functional.per_task import layer_without_task_form
 CPU_FEATURES = 11_000_000
 
 
-class TaskLayout(NamedTuple):
-    """How the tasks of a batch are computed."""
-
-    strategy: Strategy
-    chunk: int  # tasks at once
-
-
-def choose_layout(network: nn.Module, support_x: Tensor, query_x: Tensor, chunk: int | None = None) -> TaskLayout:
-    """Chooses the fastest way of computing tasks like these.
+def choose_chunk(network: nn.Module, support_x: Tensor, query_x: Tensor) -> int:
+    """How many tasks like these are fastest computed at once: all of them on a GPU, even chunks of them on a CPU.
 
     Args:
         network: Takes single examples of a task, in a batch.
         support_x: (T, S, *input_shape).
         query_x: (T, Q, *input_shape).
-        chunk: Tasks at once, where that is asked for.
-
-    Returns:
-        All tasks at once on a GPU, even chunks of them on a CPU. One task alone is plainest one by one; several go
-        through the hand-written forms where the network's layers have them.
     """
     n_tasks, examples = len(support_x), support_x.shape[1] + query_x.shape[1]
-    if chunk is None:
-        chunk = n_tasks
-        if support_x.device.type == "cpu":
-            features = count_features(network, support_x.shape[2:])
-            at_once = max(1, CPU_FEATURES // (examples * features)) if features else n_tasks
-            n_chunks = -(-n_tasks // at_once)
-            chunk = -(-n_tasks // n_chunks)
-    if min(chunk, n_tasks) == 1:
-        return TaskLayout("loop", chunk)
-    return TaskLayout("batched" if batches_tasks(network, support_x.shape[2:]) else "vmap", chunk)
+    features = count_features(network, support_x.shape[2:]) if support_x.device.type == "cpu" else None
+    if features is None:
+        return n_tasks
+    at_once = max(1, CPU_FEATURES // (examples * features))
+    n_chunks = -(-n_tasks // at_once)
+    return -(-n_tasks // n_chunks)
+
+
+def choose_strategy(network: nn.Module, n_tasks: int, input_shape: torch.Size) -> Strategy:
+    """The fastest way of computing so many tasks at once.
+
+    Args:
+        network: Takes single examples of a task, in a batch.
+        n_tasks: Tasks at once.
+        input_shape: Of one example.
+
+    Returns:
+        One task alone is plainest one by one; several go through the hand-written forms where the network's layers have
+        them.
+    """
+    if n_tasks == 1:
+        return "loop"
+    return "batched" if batches_tasks(network, input_shape) else "vmap"
 
 
 def batches_tasks(network: nn.Module, input_shape: torch.Size) -> bool:
@@ -59,23 +58,27 @@ def batches_tasks(network: nn.Module, input_shape: torch.Size) -> bool:
     """
     if layer_without_task_form(network) is not None:
         return False
-    x = torch.rand(2, 3, *input_shape, generator=torch.Generator().manual_seed(0))  # two tasks of three examples
-    one_by_one = _outputs(network, x, "loop")
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(2, 3, *input_shape, dtype=torch.float64, generator=generator)  # two tasks of three examples
     try:
-        batched = _outputs(network, x, "batched")
+        one_by_one, batched = (_outputs(network, x, strategy) for strategy in ("loop", "batched"))
     except Exception:  # whatever a form makes of a use that it was not written for
         return False
-    return torch.allclose(batched, one_by_one, rtol=1e-2, atol=1e-3 * float(one_by_one.abs().max()))
+    return torch.allclose(batched, one_by_one, rtol=1e-6, atol=1e-6 * float(one_by_one.abs().max()))
 
 
 def _outputs(network: nn.Module, x: Tensor, strategy: Strategy) -> Tensor:
-    """What two tasks put out whose weights are random ones about the network's, in float32."""
+    """What two tasks put out whose weights are random ones about the network's, in float64.
+
+    In float32 round-off, which a normalisation over three examples makes larger, could pass for tasks that see a
+    little of each other.
+    """
     generator, variables = torch.Generator().manual_seed(1), {}
     for name, value in (dict(network.named_parameters()) | dict(network.named_buffers())).items():
         own = value.detach().expand(2, *value.shape).clone()
         if own.is_floating_point():
-            noise = torch.rand(own.shape, generator=generator).to(own.device)  # positive: variances stay so
-            own = own.float() + noise * (0.3 * own.float().abs().mean() + 0.1)
+            noise = torch.rand(own.shape, dtype=torch.float64, generator=generator)  # positive: variances stay so
+            own = own.double() + noise.to(own.device) * (0.3 * own.double().abs().mean() + 0.1)
         variables[name] = own
         x = x.to(value.device)
     with torch.no_grad(), torch.autocast(x.device.type, enabled=False):

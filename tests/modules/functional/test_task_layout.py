@@ -6,14 +6,14 @@ from torch import nn
 
 from modules.backbones import Backbone, Conv4
 from modules.functional.per_task import layer_without_task_form
-from modules.functional.task_layout import CPU_FEATURES, TaskLayout, batches_tasks, choose_layout, count_features
+from modules.functional.task_layout import CPU_FEATURES, batches_tasks, choose_chunk, choose_strategy, count_features
 from tests.learnable_images import TwoBlocks
 
 
-def layout(network: nn.Module, n_tasks: int, examples: int, size: int, chunk: int | None = None) -> TaskLayout:
+def chunk(network: nn.Module, n_tasks: int, examples: int, size: int) -> int:
     """For as many examples in the support set as in the query set."""
-    images = torch.empty(n_tasks, examples // 2, 1, size, size, device="cpu")
-    return choose_layout(network, images, images, chunk)
+    images = torch.empty(n_tasks, examples // 2, 1, size, size)
+    return choose_chunk(network, images, images)
 
 
 def test_features_are_counted_layer_by_layer() -> None:
@@ -24,30 +24,27 @@ def test_features_are_counted_layer_by_layer() -> None:
     assert not any(layer._forward_hooks for layer in network.modules())
 
 
-def test_the_usual_network_is_batched_in_even_chunks_that_bound_the_features() -> None:
+def test_chunks_are_even_and_bound_the_features() -> None:
     per_task = 80 * (count_features(Conv4(), torch.Size((1, 28, 28))) or 0)
     for n_tasks in (2, 32, 512):
-        strategy, chunk = layout(Conv4(), n_tasks, 80, 28)
-        assert strategy == "batched"
-        assert chunk * per_task <= CPU_FEATURES
-        n_chunks = -(-n_tasks // chunk)
-        assert (n_chunks - 1) * chunk < n_tasks <= n_chunks * chunk  # none is empty
+        at_once = chunk(Conv4(), n_tasks, 80, 28)
+        assert at_once * per_task <= CPU_FEATURES
+        n_chunks = -(-n_tasks // at_once)
+        assert (n_chunks - 1) * at_once < n_tasks <= n_chunks * at_once  # none is empty
         assert n_chunks == 1 or n_tasks * per_task > (n_chunks - 1) * CPU_FEATURES  # and there are no more than needed
 
 
+def test_small_tasks_are_computed_at_once_and_large_ones_alone() -> None:
+    assert chunk(TwoBlocks(), 8, 80, 8) == 8
+    assert chunk(Conv4(filters=64, image_size=84, downsample="pool"), 4, 80, 84) == 1
+
+
 @pytest.mark.parametrize(
-    ("network", "n_tasks", "size", "chunk", "expected"),
-    [
-        (TwoBlocks(), 8, 8, None, ("batched", 8)),
-        (TwoBlocks(), 1, 8, None, ("loop", 1)),
-        (TwoBlocks(), 8, 8, 3, ("batched", 3)),
-        (TwoBlocks(), 8, 8, 1, ("loop", 1)),
-        (TwoBlocks(activation=nn.PReLU), 8, 8, None, ("vmap", 8)),
-        (Conv4(filters=64, image_size=84, downsample="pool"), 4, 84, None, ("loop", 1)),
-    ],
+    ("network", "n_tasks", "expected"),
+    [(TwoBlocks(), 8, "batched"), (TwoBlocks(), 1, "loop"), (TwoBlocks(activation=nn.PReLU), 8, "vmap")],
 )
-def test_the_choice(network: Backbone, n_tasks: int, size: int, chunk: int | None, expected: tuple[str, int]) -> None:
-    assert layout(network, n_tasks, 80, size, chunk) == expected
+def test_the_strategy(network: Backbone, n_tasks: int, expected: str) -> None:
+    assert choose_strategy(network, n_tasks, torch.Size((1, 8, 8))) == expected
 
 
 class AcrossTheBatch(nn.Module):
@@ -97,18 +94,37 @@ class OwnWeights(nn.Module):
         return x * self.layer.weight[0]
 
 
-@pytest.mark.parametrize("network", [AcrossTheBatch(), AcrossItsOwnBatch(), OwnWeights()])
-def test_a_network_whose_tasks_would_see_each_other_is_found_out(network: nn.Module) -> None:
+class AcrossTheBatchALittle(nn.Module):
+    """As little as round-off in float32 is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x + 1e-4 * x.mean(0))
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("kind", [AcrossTheBatch, AcrossItsOwnBatch, AcrossTheBatchALittle, OwnWeights])
+def test_a_network_whose_tasks_would_see_each_other_is_found_out(kind: type[nn.Module], seed: int) -> None:
+    torch.manual_seed(seed)
+    network = kind()
     assert layer_without_task_form(network) is None
-    assert not batches_tasks(network, torch.Size((4,)))
-    examples = torch.rand(3, 2, 4)
-    assert choose_layout(network, examples, examples).strategy == "vmap"
+    assert choose_strategy(network, 3, torch.Size((4,))) == "vmap"
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_deep_network_is_not_suspected(seed: int) -> None:
+    torch.manual_seed(seed)
+    assert batches_tasks(Conv4(filters=8, image_size=28), torch.Size((1, 28, 28)))
 
 
 def test_a_network_whose_features_cannot_be_counted_takes_all_tasks_at_once() -> None:
     assert count_features(LooksAtValues(), torch.Size((4,))) is None
     examples = torch.rand(30, 2, 4)
-    assert choose_layout(LooksAtValues(), examples, examples) == ("batched", 30)
+    assert choose_chunk(LooksAtValues(), examples, examples) == 30
+    assert choose_strategy(LooksAtValues(), 30, torch.Size((4,))) == "batched"
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
@@ -122,4 +138,4 @@ def test_finding_out_leaves_the_network_as_it_is(dtype: torch.dtype, running_sta
 
 def test_on_a_gpu_all_tasks_are_computed_at_once() -> None:
     images = torch.empty(512, 40, 1, 28, 28, device="meta")  # as good as a GPU for what is not computed
-    assert choose_layout(Conv4(), images, images) == ("batched", 512)
+    assert choose_chunk(Conv4(), images, images) == 512
