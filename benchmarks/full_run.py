@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
+
 from benchmarks.machine import ROOT
 from benchmarks.omniglot_images import omniglot
 from benchmarks.options import Options
@@ -78,12 +80,13 @@ def measure(data: Path, seconds: float, changes: dict[str, object]) -> Row:
 
 @contextlib.contextmanager
 def gpu_samples() -> Iterator[list[float]]:
-    """The percentages of time in which the GPU computed, twice a second, to be read afterwards; none without a GPU."""
+    """The percentages of time in which the first GPU computed, twice a second, to be read afterwards; none without."""
     samples: list[float] = []
-    if shutil.which("nvidia-smi") is None:
+    if shutil.which("nvidia-smi") is None or not torch.cuda.is_available():
         yield samples
         return
-    command = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--loop-ms=500"]
+    command = ["nvidia-smi", f"--id=GPU-{torch.cuda.get_device_properties(0).uuid}"]
+    command += ["--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "--loop-ms=500"]
     sampler = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     try:
         yield samples

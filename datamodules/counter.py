@@ -3,10 +3,10 @@
 Every random choice in Quickstudy is such a draw. That alone gives exact resume, the same tasks for any batch size,
 worker count, world size or device, and random access to task number i.
 
-Reference: the mixing function is SplitMix64's finaliser (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number
-    Generators",
-OOPSLA 2014); used as a counter-based generator in the manner of Salmon et al., "Parallel Random Numbers: As Easy as 1,
-2, 3", SC 2011.
+Reference:
+    The mixing function is SplitMix64's finaliser (Steele, Lea and Flood, "Fast Splittable Pseudorandom Number
+    Generators", OOPSLA 2014); used as a counter-based generator in the manner of Salmon et al., "Parallel Random
+    Numbers: As Easy as 1, 2, 3", SC 2011.
 """
 
 import torch

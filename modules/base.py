@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -90,7 +91,8 @@ class Learner(Method):
             self._kernels_laid_out = True
 
     def _say(self, line: str) -> None:
-        print(line) if self._trainer is None else self.print(line)
+        say = print if self._trainer is None else self.print
+        say(line)
 
     def _chunk_gradient(self, tasks: Episode) -> OuterGradient:
         params = self.variables(len(tasks.task_id))
@@ -167,9 +169,11 @@ class Learner(Method):
         Returns:
             "task_id" (T,), "class_id" (T, n_way), "query_y" (T, Q) and "probabilities" (T, Q, n_way).
         """
-        probabilities = self.classifier(episode.support, episode.class_id.shape[1])(episode.query_x)
+        self._lay_out(self._evaluation_chunks, episode)
+        n_way = episode.class_id.shape[1]
+        chunks = self._evaluation_chunks(lambda tasks: self.classifier(tasks.support, n_way)(tasks.query_x), episode)
         fields = {"task_id": episode.task_id, "class_id": episode.class_id, "query_y": episode.query_y}
-        return fields | {"probabilities": probabilities}
+        return fields | {"probabilities": torch.cat([probabilities for probabilities, _ in chunks])}
 
     # ---- Lightning: set-up and checkpoints
 
@@ -207,7 +211,5 @@ class Learner(Method):
             sizes = [size for size in (self.outer.task_chunk, checkpoint.get("task_chunk")) if size]
             self._chunks.size = min(sizes, default=None)  # one that was halved stays so
         rewind_to_outer_step(checkpoint, self.outer.accumulate_batches)
-        if (
-            self._trainer
-        ):  # loads the weights before it gives the model its precision: "64-true" would lose their digits
+        if self._trainer:  # it loads the weights before it gives the model its precision: "64-true" would lose digits
             self._trainer.precision_plugin.convert_module(self)

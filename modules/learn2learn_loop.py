@@ -49,7 +49,7 @@ def learn2learn_inner_loop(
     for _ in range(steps):
         with torch.enable_grad():
             for clone, x, y in zip(clones, support.x, support.y, strict=True):
-                clone.adapt(loss(clone(x), y).mean())
+                clone.adapt(loss(clone(x), y).mean(), allow_nograd=True)  # frozen parameters
         yield _stacked(clones)
 
 

@@ -62,12 +62,11 @@ class MAML(Learner):
     ) -> Iterator[Variables]:
         """Gradient descent on the support loss; a state is T sets of fast weights, name -> (T, *shape)."""
         lr = self.inner_lr if self.training else self.eval_inner_lr
-        names = [name for name, _ in self.named_parameters()]
-        shared = {name: params[name] for name in names}
+        shared = self.trainable(params)
         others = {name: value for name, value in params.items() if name not in shared}
         loss = self.objective.loss
         if self.task_strategy == "learn2learn":
-            buffers = part(others, "network.")
+            buffers = part({name: params[name] for name, _ in self.named_buffers()}, "network.")
             return learn2learn_inner_loop(self.network, buffers, support, loss, lr, steps, self.first_order)
 
         def support_loss(step: int, fast_params: Variables) -> Tensor:

@@ -91,7 +91,7 @@ class Method(pl.LightningModule):
             (name -> (*shape), metric -> ()).
         """
         losses, outputs = self.query_loss(params, episode, noise)
-        trainable = {name: value for name, value in params.items() if value.requires_grad}
+        trainable = self.trainable(params)
         scale = self.loss_scale()  # keeps float16's small gradients from vanishing; undone in float32
         gradients = torch.autograd.grad(losses.mean() * scale, list(trainable.values()), materialize_grads=True)
         score = self.objective.score(outputs.detach(), episode.query_y).mean()
@@ -133,6 +133,10 @@ class Method(pl.LightningModule):
     def sees_other_queries(self) -> bool:
         """Whether a query's output depends on the queries in its batch, through batch statistics."""
         return normalises_by_batch(self.network)
+
+    def trainable(self, variables: Variables) -> Variables:
+        """Those of the variables that are parameters and not frozen."""
+        return {name: variables[name] for name, parameter in self.named_parameters() if parameter.requires_grad}
 
     def variables(self, n_tasks: int | None = None) -> Variables:
         """The meta-parameters and buffers: every buffer shared, or a copy for each of `n_tasks` tasks to update."""

@@ -71,12 +71,12 @@ class Reptile(Learner):
     ) -> Iterator[Variables]:
         """The inner optimiser on mini-batches of the support set; a state is T sets of weights, name -> (T, *shape)."""
         assert noise is not None, "Reptile's mini-batches are drawn by draw_noise"
-        shared = {name: params[name] for name, _ in self.named_parameters()}
-        buffers = {name: value for name, value in params.items() if name not in shared}
+        shared = self.trainable(params)
+        others = {name: value for name, value in params.items() if name not in shared}
 
         def mini_batch_loss(step: int, fast_params: Variables) -> Tensor:
             x, y = take(support.x, noise[:, step]), take(support.y, noise[:, step])  # (T, B, ...), (T, B)
-            return self.objective.loss(self.forward_network(fast_params | buffers, x), y).mean(1)  # (T,)
+            return self.objective.loss(self.forward_network(fast_params | others, x), y).mean(1)  # (T,)
 
         return inner_loop(mini_batch_loss, for_each_task(shared, len(support.x)), self.update, steps)
 

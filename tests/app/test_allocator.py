@@ -4,8 +4,11 @@ import platform
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
 
 MEASURE = """
 import resource, sys
@@ -26,7 +29,7 @@ print(faults())
 
 
 def faults(how: str) -> int:
-    done = subprocess.run([sys.executable, "-c", MEASURE, how], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", MEASURE, how], cwd=ROOT, capture_output=True, text=True, check=True)
     return int(done.stdout)
 
 

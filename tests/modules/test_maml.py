@@ -55,6 +55,24 @@ def test_the_outer_gradient_is_learn2learns(episode: Episode, strategy: str, fir
         assert difference < 1e-8, name
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_frozen_parameters_stay_and_the_rest_learns_as_learn2learns_does(episode: Episode, strategy: str) -> None:
+    learner = make_maml(strategy, inner_steps=2)
+    frozen = [p for name, p in learner.network.named_parameters() if not name.startswith("head")]
+    for parameter in frozen:
+        parameter.requires_grad = False
+    features = torch.stack([learner.network.backbone(x) for x in episode.support_x])  # type: ignore[operator]
+    queries = torch.stack([learner.network.backbone(x) for x in episode.query_x])  # type: ignore[operator]
+    head = copy.deepcopy(learner.network.head)
+    on_features = episode._replace(support_x=features, query_x=queries)
+    reference_losses(learner, head, on_features, 0.3, 2).mean().backward()  # type: ignore[arg-type]
+    ours = learner.batch_gradient(episode).gradients
+    assert ours.keys() == {"network.head.weight", "network.head.bias"}
+    for name, parameter in head.named_parameters():  # type: ignore[union-attr]
+        assert parameter.grad is not None
+        assert (ours[f"network.head.{name}"] - parameter.grad).norm() / parameter.grad.norm() < 1e-8
+
+
 def differentiable_query_loss(learner: MAML, episode: Episode, first_order: bool) -> bool:
     """Whether the query loss's gradient by the meta-parameters is its numerical derivative."""
     learner.first_order = first_order

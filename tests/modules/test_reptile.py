@@ -59,9 +59,12 @@ def step_towards(network: nn.Module, networks: list[nn.Module], step_size: float
         buffer.copy_(torch.stack([state[name].to(torch.float64) for state in states]).mean(0))
 
 
+@pytest.mark.parametrize("frozen_backbone", [False, True])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_training_is_algorithm_2(optimizer: str) -> None:
+def test_training_is_algorithm_2(optimizer: str, frozen_backbone: bool) -> None:
     learner, data = make_reptile(optimizer, running_stats=True), make_data(meta_batch_size=5)
+    for parameter in learner.network.backbone.parameters():  # type: ignore[union-attr]
+        parameter.requires_grad = not frozen_backbone
     network = copy.deepcopy(learner.network)
     make_trainer(precision="64-true", max_steps=N_STEPS).fit(learner, datamodule=data)
     learner.train()
