@@ -49,13 +49,12 @@ def measure(case: Case, n_tasks: int, device: torch.device, seconds: float) -> l
     trial, tried = Trial(case, n_tasks, device, time.perf_counter() + seconds), variants(device)
     with ExitStack() as stack:
         as_is = start(trial)
-        # A small case leaves what it does not need to the next one.
-        enough = 2 * sum(trial.cost(variant) for variant in tried if not variant.compiles)
         order = sorted(tried, key=lambda v: (v.compiles, v.alone, -v.expected[device.type]))
         for position, variant in enumerate(order):
             costs = [trial.cost(later) for later in order[position + 1 :] if not later.compiles]
             trial.waiting = sum(cost for cost in costs if cost < trial.left())
             enter(trial, variant, stack)
+        enough = 2 * trial.planned  # a small case leaves what it does not need to the next one
         timings = compare(trial.steps, min(enough, trial.end - time.perf_counter()), device, warm_up=False)
     memory.release(device)
     common: Row = {"case": case.name, "n_tasks": n_tasks}
