@@ -59,6 +59,7 @@ def test_run_goes_on_where_wandb_cannot_start(run, tiny, monkeypatch):
 def test_continued_run_keeps_its_wandb_id(run, tiny, monkeypatch, wandb_contents):
     monkeypatch.setenv("WANDB_MODE", "offline")
     assert run("fit", *tiny, "--trainer.max_steps=2").code == 0
+    wandb.teardown()  # as at the end of a process: W&B's own process tells its runs apart by their ids
     assert run("fit", *tiny, "--ckpt_path=last").code == 0
     files = sorted(RUN.glob("wandb/offline-run-*/*.wandb"))
     assert [path.name for path in files] == [f"run-{(RUN / 'wandb_id').read_text().strip()}.wandb"] * 2
