@@ -42,25 +42,26 @@ def forward_tasks(network: nn.Module, variables: Mapping[str, Tensor], x: Tensor
         axes = {name: 0 if name in per_task else None for name in variables}
 
         def forward(task_variables: Variables, task_x: Tensor) -> Tensor:
-            return functional_call(network, task_variables, (task_x,))
+            return call_with(network, task_variables, task_x)
 
         return vmap(forward, in_dims=(axes, 0), randomness="error")(dict(variables), x)
     if len(x) == 1:  # views, where taking tasks apart and together would copy
         only = {name: value.squeeze(0) if name in per_task else value for name, value in variables.items()}
-        return functional_call(network, only, (x.squeeze(0),)).unsqueeze(0)
+        return call_with(network, only, x.squeeze(0)).unsqueeze(0)
     tasks = {name: value.unbind() for name, value in variables.items() if name in per_task}
     outputs = []
     for t, task_x in enumerate(x):
         task_variables = dict(variables) | {name: values[t] for name, values in tasks.items()}
-        outputs.append(functional_call(network, task_variables, (task_x,)))
+        outputs.append(call_with(network, task_variables, task_x))
     return torch.stack(outputs)  # (T, B, *output_shape)
 
 
 def _forward_batched(network: nn.Module, variables: Mapping[str, Tensor], per_task: set[str], x: Tensor) -> Tensor:
     """The T * B examples as one batch, through a network whose layers meet weights (T, *shape)."""
-    n_tasks, by_batch = len(x), _layout(network).by_batch
+    n_tasks, (_, by_batch, second_names) = len(x), _layout(network)
     # A layer's weight and bias are both of each task or both shared; batch statistics always are of each task.
-    owners = {name.rpartition(".")[0] for name in per_task}
+    everywhere = per_task | {name for name, known in second_names.items() if known in per_task}
+    owners = {name.rpartition(".")[0] for name in everywhere}
     given: Variables = {}
     for name, value in variables.items():
         belongs = name in by_batch or (name.rpartition(".")[0] in owners and value.is_floating_point())
@@ -68,8 +69,18 @@ def _forward_batched(network: nn.Module, variables: Mapping[str, Tensor], per_ta
             given[name] = value.expand(n_tasks, *value.shape).as_subclass(PerTask)
         else:
             given[name] = value.as_subclass(PerTask) if name in per_task and value.is_floating_point() else value
-    outputs: Tensor = functional_call(network, given, (x.flatten(0, 1),))
-    return outputs.unflatten(0, (n_tasks, -1))  # (T, B, *output_shape)
+    return call_with(network, given, x.flatten(0, 1)).unflatten(0, (n_tasks, -1))  # (T, B, *output_shape)
+
+
+def call_with(network: nn.Module, variables: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    """The network's outputs with other variables than its own, given under one name each.
+
+    They are passed on under all their names: `functional_call` would look for second ones at each call, and leaves a
+    network changed of which one layer has two.
+    """
+    others = {name: variables[known] for name, known in _layout(network).second_names.items()}
+    outputs: Tensor = functional_call(network, dict(variables) | others, (x,), tie_weights=False)
+    return outputs
 
 
 class _Layout(NamedTuple):
@@ -77,6 +88,7 @@ class _Layout(NamedTuple):
 
     dims: dict[str, int]  # of each in the network itself, shared by all tasks
     by_batch: set[str]  # those of batch normalisations, except counts
+    second_names: dict[str, str]  # of those that layers share -> the name that they have here
 
 
 _LAYOUTS: WeakKeyDictionary[nn.Module, _Layout] = WeakKeyDictionary()
@@ -89,8 +101,21 @@ def _layout(network: nn.Module, names: Set[str] = frozenset()) -> _Layout:
         own = dict(network.named_parameters()) | dict(network.named_buffers())
         norms = {name for name, layer in network.named_modules() if isinstance(layer, _BatchNorm)}
         by_batch = {name for name, v in own.items() if name.rpartition(".")[0] in norms and v.is_floating_point()}
-        layout = _LAYOUTS[network] = _Layout({name: value.dim() for name, value in own.items()}, by_batch)
+        dims = {name: value.dim() for name, value in own.items()}
+        layout = _LAYOUTS[network] = _Layout(dims, by_batch, _second_names(network))
     return layout
+
+
+def _second_names(network: nn.Module) -> dict[str, str]:
+    """Where another layer has a variable too: its name there -> its first one."""
+    first: dict[Tensor, str] = {}
+    second: dict[str, str] = {}
+    for prefix, layer in network.named_modules():
+        for leaf, value in [*layer.named_parameters(recurse=False), *layer.named_buffers(recurse=False)]:
+            name = f"{prefix}.{leaf}" if prefix else leaf
+            if first.setdefault(value, name) != name:
+                second[name] = first[value]
+    return second
 
 
 def lay_out_for_tasks(network: nn.Module) -> nn.Module:
@@ -108,7 +133,7 @@ def part(variables: Mapping[str, Tensor], prefix: str) -> Variables:
 
 def for_each_task(variables: Mapping[str, Tensor], n_tasks: int) -> Variables:
     """Gives each of T tasks its own view of shared variables: (*shape) -> (T, *shape), connected for gradients."""
-    return {name: value.expand(n_tasks, *value.shape) for name, value in variables.items()}
+    return {name: value.unsqueeze(0).expand(n_tasks, *value.shape) for name, value in variables.items()}
 
 
 def normalises_by_batch(network: nn.Module) -> bool:

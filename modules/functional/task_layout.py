@@ -2,9 +2,8 @@
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from modules.functional.networks import Strategy, forward_tasks
+from modules.functional.networks import Strategy, call_with, forward_tasks
 from modules.functional.per_task import layer_without_task_form
 
 # On a CPU the feature maps computed at once hold about so many numbers, those of 640 Omniglot images in a strided
@@ -106,7 +105,7 @@ def count_features(network: nn.Module, input_shape: torch.Size) -> int | None:
         on_meta = {name: torch.empty_like(value, device="meta") for name, value in shapes.items()}
         dtype = next((value.dtype for value in on_meta.values() if value.is_floating_point()), torch.float32)
         with torch.no_grad():
-            functional_call(network, on_meta, (torch.empty(2, *input_shape, dtype=dtype, device="meta"),))
+            call_with(network, on_meta, torch.empty(2, *input_shape, dtype=dtype, device="meta"))
     except Exception:  # a network may do anything that the meta device cannot
         return None
     finally:

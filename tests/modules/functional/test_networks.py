@@ -52,6 +52,35 @@ def test_each_task_has_the_outputs_and_buffers_of_a_plain_call(network, images, 
             assert torch.equal(variables[name], before[name]) is not training
 
 
+class SharedLayers(nn.Module):
+    """One layer under two names, and two layers with one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.again = self.first
+        self.last.weight = self.first.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.again(self.first(x)))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("weights", ["per task", "mixed"])
+def test_layers_may_share_weights(strategy: Strategy, weights: str) -> None:
+    torch.manual_seed(0)
+    network, x = SharedLayers().double(), torch.rand(T, B, 4, dtype=torch.float64)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    variables = variables_of(network, weights)
+    outputs = forward_tasks(network, variables, x, strategy)
+    own = {name: v if v.dim() > before[name].dim() else v.expand(T, *v.shape) for name, v in variables.items()}
+    assert own.keys() == {"first.weight", "first.bias", "last.bias"}
+    for t in range(T):
+        w, a, b = (own[name][t] for name in ("first.weight", "first.bias", "last.bias"))
+        torch.testing.assert_close(outputs[t], ((x[t] @ w.T + a) @ w.T + a) @ w.T + b)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_the_networks_own_variables_are_neither_read_nor_written(network, images, strategy) -> None:
     variables = variables_of(network, "per task")

@@ -127,6 +127,12 @@ def test_a_network_whose_features_cannot_be_counted_takes_all_tasks_at_once() ->
     assert choose_strategy(LooksAtValues(), 30, torch.Size((4,))) == "batched"
 
 
+def test_counting_leaves_a_network_as_it_is_that_uses_a_layer_twice() -> None:
+    layer = nn.Linear(4, 4)
+    assert count_features(nn.Sequential(layer, layer), torch.Size((4,))) == 8
+    assert layer.weight.device.type == "cpu"
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("running_stats", [True, False])
 def test_finding_out_leaves_the_network_as_it_is(dtype: torch.dtype, running_stats: bool) -> None:
