@@ -2,6 +2,7 @@
 
 import multiprocessing
 from collections.abc import Callable
+from multiprocessing.pool import Pool
 from types import TracebackType
 from typing import Any
 
@@ -16,6 +17,15 @@ Make = Callable[[Case, int, torch.device], Step]  # (case, T, device) -> a step
 _steps: list[Step] = []  # of the process that computes
 
 
+def fresh_pool(device: torch.device, module: str) -> Pool:
+    """A pool of one process that has imported a module and computed nothing."""
+    # From a server that has done so it takes milliseconds, and no thread of this process is lost in it. What has asked
+    # for a GPU while importing cannot be forked.
+    context = multiprocessing.get_context("spawn" if device.type == "cuda" else "forkserver")
+    context.set_forkserver_preload([module])
+    return context.Pool(1)
+
+
 class FreshProcess:
     """A process that has computed nothing, and ends with the `with` block.
 
@@ -25,11 +35,7 @@ class FreshProcess:
     """
 
     def __init__(self, keeps_memory: bool, device: torch.device) -> None:
-        # A server that has imported everything and computed nothing: from it a fresh process takes milliseconds, and
-        # no thread of this one is lost in it. What has asked for a GPU while importing cannot be forked.
-        context = multiprocessing.get_context("spawn" if device.type == "cuda" else "forkserver")
-        context.set_forkserver_preload(["benchmarks.variant_steps"])
-        self._pool = context.Pool(1)
+        self._pool = fresh_pool(device, "benchmarks.variant_steps")
         self.keeps_memory = keeps_memory
 
     def step(

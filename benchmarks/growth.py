@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import multiprocessing
 from collections.abc import Sequence
 
 import torch
@@ -10,6 +9,7 @@ import torch
 from benchmarks import memory
 from benchmarks.cases import Case
 from benchmarks.contestants import our_step
+from benchmarks.fresh_process import fresh_pool
 from benchmarks.options import Options
 from benchmarks.table import Row, Table
 from benchmarks.timing import compare
@@ -53,11 +53,7 @@ def in_fresh_process(case: Case, n_tasks: int, device: torch.device, seconds: fl
     """`measure`, on a CPU in a process of its own: what another call freed would be used again and not be seen."""
     if device.type == "cuda":
         return measure(case, n_tasks, device, seconds)
-    # A server that has imported everything and computed nothing: from it a fresh process takes milliseconds, and no
-    # thread of this one is lost in it.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    with context.Pool(1) as pool:
+    with fresh_pool(device, __name__) as pool:
         return pool.apply(measure, (case, n_tasks, device, seconds))
 
 

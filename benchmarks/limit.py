@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable
+from itertools import product, starmap
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -14,6 +16,7 @@ from benchmarks.options import Options
 from benchmarks.table import Row, Table
 from benchmarks.timing import compare
 
+LAYOUTS = {"NCHW": torch.contiguous_format, "channels_last": torch.channels_last}
 BATCH_SIZES = tuple(2**power for power in range(5, 13))  # 32 ... 4096
 N_TASKS = {"cpu": (32,), "cuda": (32, 128, 512)}
 COLUMNS = {
@@ -26,15 +29,28 @@ COLUMNS = {
     "gflop_per_second": 16,
     "dense_gflop_per_second": 22,
     "dense_batch_size": 16,
+    "dense_layout": 13,
     "fraction_of_dense": 17,
 }
+
+
+class Dense(NamedTuple):
+    """How ordinary training goes over its images.
+
+    Args:
+        layout: Of `LAYOUTS`.
+        batch_size: Images at once.
+    """
+
+    layout: str
+    batch_size: int
 
 
 def run(options: Options) -> list[Row]:
     """A row for each case and number of tasks, with what `auto` chooses; on a GPU also as a CUDA graph."""
     table, rows, device = Table(COLUMNS), [], options.device
     end = time.perf_counter() + options.seconds
-    batch_size = best_batch_size(CONV4_CASES[0], device, options.seconds / 4)
+    dense = best_dense(CONV4_CASES[0], device, options.seconds / 3)
     graphs = (False, True) if device.type == "cuda" else (False,)
     cells = [(case, n_tasks, graph) for n_tasks in N_TASKS[device.type] for case in CONV4_CASES for graph in graphs]
     for position, (case, n_tasks, graph) in enumerate(cells):
@@ -42,7 +58,7 @@ def run(options: Options) -> list[Row]:
         row: Row = {"case": case.name, "n_tasks": n_tasks, "cuda_graph": graph}
         try:
             step = our_step("auto", case, n_tasks, device, cuda_graph=graph)
-            row |= share(step, case, n_tasks, batch_size, seconds, device)
+            row |= share(step, case, n_tasks, dense, seconds, device)
             del step
         except (RuntimeError, MemoryError) as error:  # out of memory, mostly
             row["note"] = f"failed: {str(error).splitlines()[0][:100]}"
@@ -52,9 +68,9 @@ def run(options: Options) -> list[Row]:
     return rows
 
 
-def share(step: Step, case: Case, n_tasks: int, batch_size: int, seconds: float, device: torch.device) -> Row:
+def share(step: Step, case: Case, n_tasks: int, best: Dense, seconds: float, device: torch.device) -> Row:
     """Times the step in turns with as many batches of dense training as have its number of operations."""
-    batch = dense_training(case, batch_size, device)
+    batch = dense_training(case, best, device)
     operations, batch_operations = outer_step_operations(case, device) * n_tasks, operations_of(batch)
     batches = max(1, round(operations / batch_operations))
 
@@ -71,7 +87,8 @@ def share(step: Step, case: Case, n_tasks: int, batch_size: int, seconds: float,
         "rounds": timings["step"].rounds,
         "gflop_per_second": speed / 1e9,
         "dense_gflop_per_second": dense_speed / 1e9,
-        "dense_batch_size": batch_size,
+        "dense_batch_size": best.batch_size,
+        "dense_layout": best.layout,
         "fraction_of_dense": speed / dense_speed,
     }
 
@@ -92,10 +109,12 @@ def operations_of(call: Callable[[], object]) -> int:
     return counter.get_total_flops()
 
 
-def dense_training(case: Case, batch_size: int, device: torch.device) -> Callable[[], object]:
+def dense_training(case: Case, dense: Dense, device: torch.device) -> Callable[[], object]:
     """Forward and backward pass of the case's network over a batch, as in training an ordinary classifier."""
-    network = case.plain_network(device)
+    batch_size, memory_format = dense.batch_size, LAYOUTS[dense.layout]
+    network = case.plain_network(device).to(memory_format=memory_format)  # type: ignore[call-overload]
     images = torch.rand(batch_size, *case.image_shape, device=device, dtype=case.dtype)
+    images = images.contiguous(memory_format=memory_format)
     labels, loss = torch.arange(batch_size, device=device) % case.n_way, nn.CrossEntropyLoss()
 
     def step() -> object:
@@ -107,11 +126,11 @@ def dense_training(case: Case, batch_size: int, device: torch.device) -> Callabl
     return step
 
 
-def best_batch_size(case: Case, device: torch.device, seconds: float) -> int:
-    """The batch size at which dense training makes most images per second; a line says how many."""
-    steps = {size: dense_training(case, size, device) for size in BATCH_SIZES}
-    timings = compare({str(size): step for size, step in steps.items()}, seconds, device)
-    speeds = {size: size / timings[str(size)].median for size in BATCH_SIZES}
-    best = max(BATCH_SIZES, key=lambda size: speeds[size])
-    print(f"dense training is fastest at batches of {best}: {speeds[best]:,.0f} images/s", flush=True)
+def best_dense(case: Case, device: torch.device, seconds: float) -> Dense:
+    """The layout and batch size at which dense training makes most images per second; a line says how many."""
+    steps = {dense: dense_training(case, dense, device) for dense in starmap(Dense, product(LAYOUTS, BATCH_SIZES))}
+    timings = compare({str(dense): step for dense, step in steps.items()}, seconds, device)
+    speeds = {dense: dense.batch_size / timings[str(dense)].median for dense in steps}
+    best = max(steps, key=lambda dense: speeds[dense])
+    print(f"dense training is fastest in {best.layout}, batches of {best.batch_size}: {speeds[best]:,.0f} images/s")
     return best

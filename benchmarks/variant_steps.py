@@ -20,7 +20,7 @@ from benchmarks.cases import Case, Gradients, Step
 from benchmarks.contestants import our_step
 from benchmarks.fresh_process import Make
 from benchmarks.whole_step import compiled_step, plain_batch_norm
-from modules import base, maml
+from modules import maml
 from modules.functional.inner_loop import Loss, Update, inner_loop
 from modules.functional.networks import Variables
 from modules.functional.per_task import TASK_FORMS
@@ -134,11 +134,6 @@ def checkpointed_steps() -> AbstractContextManager[Any]:
     return mock.patch.object(maml, "inner_loop", loop)
 
 
-def stored_kernels() -> AbstractContextManager[Any]:
-    """Kernels (O, C, kh, kw) in memory, which `task_conv2d` must lay out anew at every use."""
-    return mock.patch.object(base, "lay_out_for_tasks", lambda network: network)
-
-
 def threaded_step(case: Case, n_tasks: int, device: torch.device) -> Step:
     """A half of the tasks in each of two threads, in chunks; the gradients are added in the tasks' order."""
     episode, bounds = case.episode(n_tasks, device), [n_tasks * part // THREADS for part in range(THREADS + 1)]
@@ -189,7 +184,6 @@ VARIANTS = (
         "task by task (loop)", everywhere(0.4), partial(our_step, "loop"), "option", "outer.task_strategy; for one task"
     ),
     Variant("autograd's own batch normalisation", everywhere(0.75), partial(inside, plain_norms)),
-    Variant("kernels as torch stores them", everywhere(0.95), partial(inside, stored_kernels)),
     Variant(
         "memory given back after every step",
         {"cpu": 0.8},

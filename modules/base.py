@@ -13,7 +13,7 @@ from modules.classifier import Classifier
 from modules.cuda_graph import GraphedGradient
 from modules.evaluation import TaskScores, score_names, score_tasks
 from modules.fit_check import check_fit
-from modules.functional.networks import Variables, lay_out_for_tasks
+from modules.functional.networks import Variables
 from modules.functional.task_layout import choose_chunk, choose_strategy
 from modules.method import Method
 from modules.outer_gradient import OuterGradient, task_means
@@ -40,9 +40,8 @@ class Learner(Method):
         self._accumulated: OuterGradient | None = None
         self._chunks = TaskChunks(say=self._say)  # of training
         self._evaluation_chunks = TaskChunks(say=self._say)
-        self._kernels_laid_out = False
         self._layout_is_kept = False  # by training, or by a checkpoint: another way of computing sums in another order
-        self._training_gradient = GraphedGradient(self.batch_gradient) if outer.cuda_graph else self.batch_gradient
+        self._graphed = GraphedGradient(self.batch_gradient, self.variables) if outer.cuda_graph else None
         # DDP would broadcast buffers on every forward pass, also where ranks validate different numbers of batches; the
         # outer step keeps them equal.
         self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
@@ -58,9 +57,15 @@ class Learner(Method):
 
     # ---- Lightning: training
 
+    def on_fit_start(self) -> None:
+        """Drops the recording of an earlier fit, which read that Trainer's loss scale."""
+        if self._graphed:
+            self._graphed.forget()
+
     def training_step(self, episode: Episode, batch_idx: int) -> None:
         """One batch of T tasks, and an outer step when `accumulate_batches` of them are there."""
-        gradient = self._training_gradient(episode).weighted(1 / self.outer.accumulate_batches)
+        gradient_of = self._graphed or self.batch_gradient
+        gradient = gradient_of(episode).weighted(1 / self.outer.accumulate_batches)
         self._accumulated = gradient if self._accumulated is None else self._accumulated.plus(gradient)
         if (batch_idx + 1) % self.outer.accumulate_batches == 0:
             mean, self._accumulated = self._accumulated, None
@@ -86,9 +91,6 @@ class Learner(Method):
                 at_once = min(chunks.size, len(episode.task_id))
                 self._chosen_strategy = choose_strategy(self.network, at_once, episode.support_x.shape[2:])
                 self._layout_is_kept = chunks is self._chunks
-        if self.task_strategy == "batched" and not self._kernels_laid_out:
-            lay_out_for_tasks(self.network)
-            self._kernels_laid_out = True
 
     def _say(self, line: str) -> None:
         say = print if self._trainer is None else self.print
@@ -151,7 +153,8 @@ class Learner(Method):
             self._scores.update(scores)
 
     def on_test_epoch_start(self) -> None:
-        """Starts the means of a test."""
+        """Starts the means of a test, whose batches may be larger than the validation's."""
+        self._evaluation_chunks.size = None
         self._scores = TaskScores(score_names(self, both_protocols=True), self.device)
 
     def test_step(self, episode: Episode, batch_idx: int) -> None:

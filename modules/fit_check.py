@@ -38,7 +38,7 @@ def check_fit(learner: "Learner", data: Any) -> None:
         _check_batched(learner)
     if learner.outer.cuda_graph and learner.outer.task_strategy == "learn2learn":
         raise ValueError("outer.cuda_graph cannot record learn2learn: leave outer.task_strategy at 'auto'.")
-    if learner.outer.cuda_graph and learner.trainer.strategy.root_device.type != "cuda":
+    if learner.outer.cuda_graph and learner.trainer.training and learner.trainer.strategy.root_device.type != "cuda":
         raise ValueError("outer.cuda_graph needs a GPU: set trainer.accelerator to gpu, or outer.cuda_graph to false.")
     accumulate, interval = learner.outer.accumulate_batches, learner.trainer.val_check_interval
     if learner.trainer.training and accumulate > 1 and isinstance(interval, int) and interval % accumulate:
@@ -57,6 +57,6 @@ def _check_batched(learner: "Learner") -> None:
         )
     if shape is not None and not batches_tasks(learner.network, torch.Size(shape)):
         raise ValueError(
-            "outer.task_strategy 'batched' computes something else than a loop over the tasks for this network, which "
-            "looks across its batch: leave it at 'auto', which then takes 'vmap'."
+            "outer.task_strategy 'batched' fails for this network, or computes something else than a loop over the "
+            "tasks, as where a network looks across its batch: leave it at 'auto', which then takes 'vmap'."
         )

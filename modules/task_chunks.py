@@ -44,7 +44,7 @@ class TaskChunks:
             try:
                 result = compute(tasks)
             except RuntimeError as error:
-                if not _ran_out_of_memory(error):
+                if not _ran_out_of_memory(error) or _records_a_graph():
                     raise
                 message = str(error).partition("\n")[0]
             else:
@@ -63,6 +63,11 @@ class TaskChunks:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         self.say(f"Out of memory with {n_tasks} tasks at once: going on with {self.size} (outer.task_chunk).")
+
+
+def _records_a_graph() -> bool:
+    """Whether the GPU is recording, so that nothing can be taken back."""
+    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
 
 
 def _ran_out_of_memory(error: RuntimeError) -> bool:

@@ -10,7 +10,6 @@ from torch.func import functional_call, vmap
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from modules.functional.per_task import PerTask
-from modules.functional.task_convolution import lay_out_kernels
 
 Variables = dict[str, Tensor]  # a network's parameters and buffers by name
 Strategy = Literal["batched", "vmap", "loop"]
@@ -59,27 +58,28 @@ def forward_tasks(network: nn.Module, variables: Mapping[str, Tensor], x: Tensor
 def _forward_batched(network: nn.Module, variables: Mapping[str, Tensor], per_task: set[str], x: Tensor) -> Tensor:
     """The T * B examples as one batch, through a network whose layers meet weights (T, *shape)."""
     n_tasks, (_, by_batch, second_names) = len(x), _layout(network)
+    everywhere = dict(variables) | {name: variables[known] for name, known in second_names.items()}
+    own = per_task | {name for name, known in second_names.items() if known in per_task}
     # A layer's weight and bias are both of each task or both shared; batch statistics always are of each task.
-    everywhere = per_task | {name for name, known in second_names.items() if known in per_task}
-    owners = {name.rpartition(".")[0] for name in everywhere}
+    owners = {name.rpartition(".")[0] for name in own}
     given: Variables = {}
-    for name, value in variables.items():
+    for name, value in everywhere.items():
         belongs = name in by_batch or (name.rpartition(".")[0] in owners and value.is_floating_point())
-        if belongs and name not in per_task:
+        if belongs and name not in own:
             given[name] = value.expand(n_tasks, *value.shape).as_subclass(PerTask)
         else:
-            given[name] = value.as_subclass(PerTask) if name in per_task and value.is_floating_point() else value
+            given[name] = value.as_subclass(PerTask) if name in own and value.is_floating_point() else value
     return call_with(network, given, x.flatten(0, 1)).unflatten(0, (n_tasks, -1))  # (T, B, *output_shape)
 
 
 def call_with(network: nn.Module, variables: Mapping[str, Tensor], x: Tensor) -> Tensor:
-    """The network's outputs with other variables than its own, given under one name each.
+    """The network's outputs with other variables than its own, given under their first names at least.
 
     They are passed on under all their names: `functional_call` would look for second ones at each call, and leaves a
     network changed of which one layer has two.
     """
     others = {name: variables[known] for name, known in _layout(network).second_names.items()}
-    outputs: Tensor = functional_call(network, dict(variables) | others, (x,), tie_weights=False)
+    outputs: Tensor = functional_call(network, others | dict(variables), (x,), tie_weights=False)
     return outputs
 
 
@@ -116,14 +116,6 @@ def _second_names(network: nn.Module) -> dict[str, str]:
             if first.setdefault(value, name) != name:
                 second[name] = first[value]
     return second
-
-
-def lay_out_for_tasks(network: nn.Module) -> nn.Module:
-    """Stores the network's convolution kernels as "batched" multiplies them, in place; their values stay the same."""
-    for layer in network.modules():
-        if isinstance(layer, nn.Conv2d):
-            layer.weight.data = lay_out_kernels(layer.weight.data)
-    return network
 
 
 def part(variables: Mapping[str, Tensor], prefix: str) -> Variables:

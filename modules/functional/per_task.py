@@ -47,11 +47,8 @@ def task_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     return outputs.flatten(0, 1)  # (T * B, O)
 
 
-# What may be asked of a weight without computing with it.
-_FACTS = {
-    getattr(Tensor, name).__get__
-    for name in ("shape", "dtype", "device", "ndim", "layout", "requires_grad", "is_cuda", "is_cpu")
-}
+# What may be asked of a weight without computing with it. Not its shape, which no network expects to begin with T.
+_FACTS = {getattr(Tensor, name).__get__ for name in ("dtype", "device", "layout", "requires_grad", "is_cuda", "is_cpu")}
 
 TASK_FORMS: dict[Callable[..., Any], Callable[..., Tensor]] = {
     torch.conv2d: task_conv2d,

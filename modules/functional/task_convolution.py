@@ -23,7 +23,7 @@ def task_conv2d(
 
     Args:
         x: (T * B, C, H, W), task by task; channels_last is what it likes best and returns.
-        weight: (T, O, C, kh, kw); no copy is made of one that `lay_out_kernels` has laid out.
+        weight: (T, O, C, kh, kw).
         bias: (T, O) or None.
         stride: Pixels between patches, for both axes or (vertical, horizontal).
         padding: Zeros around the image, likewise.
@@ -39,7 +39,7 @@ def task_conv2d(
     if _pair(dilation) != (1, 1) or groups != 1 or isinstance(padding, str):
         raise NotImplementedError(f"convolution with dilation {dilation}, groups {groups}, padding {padding!r}")
     n_tasks, n_filters, _, *kernel = weight.shape
-    if torch.is_autocast_enabled(x.device.type):  # before the patches multiply the work of it
+    if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:  # before patches multiply the work of it
         x = x.to(torch.get_autocast_dtype(x.device.type))
     patches = _Im2Col.apply(x.permute(0, 2, 3, 1), (*kernel,), _pair(stride), _pair(padding))
     n_images, height, width = patches.shape[:3]  # (T * B, OH, OW, kh * kw * C)
@@ -47,11 +47,6 @@ def task_conv2d(
     matrix = weight.permute(0, 3, 4, 2, 1).reshape(n_tasks, -1, n_filters)  # (T, kh * kw * C, O)
     outputs = torch.bmm(rows, matrix) if bias is None else torch.baddbmm(bias.unsqueeze(1), rows, matrix)
     return outputs.view(n_images, height, width, n_filters).permute(0, 3, 1, 2)  # (T * B, O, OH, OW)
-
-
-def lay_out_kernels(weight: Tensor) -> Tensor:
-    """Stores convolution kernels (O, C, kh, kw) as `task_conv2d` multiplies them: (kh, kw, C, O) in memory."""
-    return weight.permute(2, 3, 1, 0).contiguous().permute(3, 2, 0, 1)
 
 
 class _Im2Col(Function):

@@ -7,6 +7,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from datamodules.base import Evaluation
 from modules import MAML, OuterLoop
 from tests.learnable_images import TwoBlocks, make_data
 from tests.training_runs import METHODS, make_learner, make_trainer, same, state_of
@@ -67,6 +68,18 @@ def test_a_checkpoint_from_before_the_first_episode_decides_nothing(tmp_path: Pa
     learner = make_learner("maml", seed=2)
     make_trainer(max_steps=1).fit(learner, datamodule=make_data(), ckpt_path=tmp_path / "start.ckpt", weights_only=True)
     assert (learner.task_strategy, learner.task_chunk) == ("batched", 8)
+
+
+def test_training_and_testing_are_laid_out_for_their_own_batches() -> None:
+    """Whatever an evaluation of fewer tasks was best computed by."""
+    learner, data = make_learner("maml", seed=1), make_data(evaluation=Evaluation(n_val_tasks=1, n_test_tasks=8))
+    trainer = make_trainer(max_steps=2)
+    trainer.validate(learner, datamodule=data)
+    assert learner.task_strategy == "loop"
+    trainer.fit(learner, datamodule=data)
+    assert (learner.task_strategy, learner.task_chunk) == ("batched", 8)
+    trainer.test(learner, datamodule=data)
+    assert learner._evaluation_chunks.size == 8
 
 
 def test_a_chunk_that_was_halved_stays_so_in_a_resumed_run(tmp_path: Path) -> None:

@@ -1,17 +1,22 @@
 """The recorded outer step against the one computed anew, on a GPU."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from datamodules.episode import Episode
 from modules import MAML, OuterLoop
+from modules.cuda_graph import GraphedGradient
+from modules.outer_gradient import OuterGradient
 from tests.learnable_images import TwoBlocks, make_data, make_episode
 from tests.training_runs import METHODS, largest_difference, make_learner, make_trainer, state_of
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
 
 
+@needs_gpu
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
 def test_training_by_replay_gives_the_same_weights_and_buffers(method: str, precision: str) -> None:
@@ -24,6 +29,7 @@ def test_training_by_replay_gives_the_same_weights_and_buffers(method: str, prec
     assert largest_difference(*states) < (1e-4 if precision == "32-true" else 0.05)
 
 
+@needs_gpu
 def test_another_shape_of_episode_is_recorded_anew() -> None:
     torch.manual_seed(0)
     learner = MAML(3, TwoBlocks(), 0.1, 2, outer=OuterLoop(cuda_graph=True)).cuda()
@@ -31,6 +37,33 @@ def test_another_shape_of_episode_is_recorded_anew() -> None:
     plain.load_state_dict(learner.state_dict())
     for n_tasks in (4, 2, 4):
         episode = type(e := make_episode(n_tasks, torch.float32))(*(field.cuda() for field in e))
-        replayed, computed = learner._training_gradient(episode), plain.batch_gradient(episode)
+        assert learner._graphed is not None
+        replayed, computed = learner._graphed(episode), plain.batch_gradient(episode)
         for name, gradient in computed.gradients.items():
             torch.testing.assert_close(replayed.gradients[name], gradient)
+
+
+def test_weights_that_moved_or_were_frozen_are_recorded_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a GPU: what is recorded here is nothing, and how often is counted."""
+    recorded = []
+
+    def record(graphed: GraphedGradient, episode: Episode) -> None:
+        recorded.append(graphed)
+        graphed._episode = Episode(*(field.clone() for field in episode))
+        graphed._gradient, graphed._graph = OuterGradient({}, {}, {}), SimpleNamespace(replay=lambda: None)  # type: ignore[assignment]
+
+    monkeypatch.setattr(GraphedGradient, "_record", record)
+    network, episode = TwoBlocks(), make_episode(2)
+    graphed = GraphedGradient(lambda _: OuterGradient({}, {}, {}), lambda: dict(network.named_parameters()))
+    weight = next(network.parameters())
+    for change in (
+        lambda: None,
+        lambda: weight.data.mul_(2),
+        lambda: setattr(weight, "data", weight.data.clone()),
+        lambda: setattr(weight, "requires_grad", False),
+        graphed.forget,
+    ):
+        change()
+        graphed(episode)
+        graphed(episode)
+    assert len(recorded) == 4

@@ -66,6 +66,14 @@ def test_second_derivatives_are_those_of_torchs_own() -> None:
     torch.testing.assert_close(ours, second_order(torchs))
 
 
+def test_a_third_derivative_is_refused() -> None:
+    x, gamma, beta, *_ = (tensor.requires_grad_() for tensor in tensors((T * B, C, 4, 4)))
+    outputs = task_batch_norm(x, None, None, gamma, beta, True).tanh().sum()
+    (first,) = torch.autograd.grad(outputs, x, create_graph=True)
+    with pytest.raises(NotImplementedError, match="no third derivative"):
+        torch.autograd.grad(first.square().sum(), x, create_graph=True)
+
+
 def test_one_value_per_channel_is_refused() -> None:
     with pytest.raises(ValueError, match="one value per channel"):
         task_batch_norm(torch.rand(T, C), None, None, torch.ones(T, C), training=True)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 
-from modules.functional.task_convolution import col2im, im2col, lay_out_kernels, task_conv2d
+from modules.functional.task_convolution import col2im, im2col, task_conv2d
 
 T, B = 3, 2
 LAYOUTS = [  # size of the image, kernel, stride, padding
@@ -35,12 +35,10 @@ def test_each_task_has_its_own_plain_convolution(size, kernel, stride, padding, 
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_memory_layouts_do_not_matter_and_kernels_laid_out_are_not_copied(memory_format) -> None:
+def test_memory_layouts_do_not_matter(memory_format) -> None:
     x, weight, _ = tensors((8, 8), (3, 3))
-    laid_out = torch.stack([lay_out_kernels(kernels).permute(2, 3, 1, 0) for kernels in weight]).permute(0, 4, 3, 1, 2)
-    assert torch.equal(laid_out, weight)
-    assert laid_out.permute(0, 3, 4, 2, 1).is_contiguous()
-    outputs = task_conv2d(x.contiguous(memory_format=memory_format), laid_out, None, 2, 1)
+    turned = weight.permute(0, 3, 4, 2, 1).contiguous().permute(0, 4, 3, 1, 2)
+    outputs = task_conv2d(x.contiguous(memory_format=memory_format), turned, None, 2, 1)
     assert torch.equal(outputs, task_conv2d(x, weight, None, 2, 1))
     assert outputs.is_contiguous(memory_format=torch.channels_last)
 
@@ -78,3 +76,9 @@ def test_autocast_multiplies_in_its_precision() -> None:
         outputs = task_conv2d(x, weight, bias, 2, 1)
     assert outputs.dtype == torch.bfloat16
     torch.testing.assert_close(outputs.float(), task_conv2d(x, weight, bias, 2, 1), rtol=0.05, atol=0.1)
+
+
+def test_autocast_leaves_float64_as_torch_does() -> None:
+    x, weight, bias = tensors((8, 8), (3, 3))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.conv2d(x, weight[0]).dtype == task_conv2d(x, weight, bias).dtype == torch.float64

@@ -114,6 +114,37 @@ def test_a_network_whose_tasks_would_see_each_other_is_found_out(kind: type[nn.M
     assert choose_strategy(network, 3, torch.Size((4,))) == "vmap"
 
 
+class TakesFloat32(nn.Module):
+    """Cannot be computed in another precision."""
+
+    def __init__(self, leak: float) -> None:
+        super().__init__()
+        self.layer, self.leak = nn.Linear(4, 4), leak
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer((x + self.leak * x.mean(0)).float())
+
+
+@pytest.mark.parametrize(("leak", "expected"), [(0.0, True), (1.0, False)])
+def test_a_network_that_takes_float32_only_is_tried_in_it(leak: float, expected: bool) -> None:
+    assert batches_tasks(TakesFloat32(leak), torch.Size((4,))) is expected
+
+
+class PutsOutAsMuchAsWeights(nn.Module):
+    """Looks at the shape of its weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x)[:, : self.layer.weight.shape[0]]
+
+
+def test_a_network_that_looks_at_the_shape_of_its_weights_is_not_batched() -> None:
+    assert not batches_tasks(PutsOutAsMuchAsWeights(), torch.Size((4,)))
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_a_deep_network_is_not_suspected(seed: int) -> None:
     torch.manual_seed(seed)
