@@ -75,17 +75,6 @@ def test_the_step_within_a_context_is_another(name: str) -> None:
     assert tensors_kept(variant.make(CASE, 2, CPU)) != tensors_kept(our_step("auto", CASE, 2, CPU))
 
 
-def test_kernels_stay_as_torch_stores_them() -> None:
-    def strides(step: Step) -> list[bool]:
-        step()
-        assert step.learner is not None
-        return [p.is_contiguous() for p in step.learner.network.parameters() if p.dim() == 4]
-
-    (variant,) = (variant for variant in VARIANTS if variant.name.startswith("kernels"))
-    assert all(strides(variant.make(CASE, N_TASKS, CPU)))
-    assert not all(strides(our_step("auto", CASE, N_TASKS, CPU)))
-
-
 def test_threads_have_one_thread_each_and_the_caller_keeps_its_own() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(3)
