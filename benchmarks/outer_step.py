@@ -68,7 +68,8 @@ def measure(race: Race, cell: Cell) -> list[Row]:
     """Times the contestants on a cell; a row for each, also for those left out."""
     start = time.perf_counter()
     enter_all(race, cell)
-    timings = compare(cell.steps, cell.seconds - (time.perf_counter() - start), race.device, warm_up=False)
+    seconds = max(race.least, cell.seconds - (time.perf_counter() - start))
+    timings = compare(cell.steps, seconds, race.device, warm_up=False)
     memory.release(race.device)
     rows: list[Row] = []
     for contestant in race.entered:

@@ -14,6 +14,7 @@ from benchmarks.timing import MIN_ROUNDS, once
 ESSENTIAL = (REFERENCE, AUTO)  # timed also where a cell's share is short, up to a longest call
 LONGEST_CALL = 20.0  # seconds
 CALLS_IN_BUDGET = 40  # as many such calls fit a section, where its budget is short
+CELLS_IN_BUDGET = 100  # rounds get a hundredth of the section's time: three of a small case's would be noise
 
 
 class Race:
@@ -26,6 +27,7 @@ class Race:
 
     Attributes:
         longest_call: Seconds; a step that takes longer is left to a larger budget.
+        least: Seconds that a cell's rounds get.
         checks: The gradients' relative differences to the reference.
         seconds_per_task: (case, contestant) -> as last measured.
         bytes_per_task: (case, contestant) -> on how many tasks, and what it took for each.
@@ -34,6 +36,7 @@ class Race:
     def __init__(self, entered: Sequence[Contestant], device: torch.device, seconds: float) -> None:
         self.entered, self.device, self.checks = entered, device, Checks(entered, device)
         self.longest_call = min(LONGEST_CALL, seconds / CALLS_IN_BUDGET)
+        self.least = seconds / CELLS_IN_BUDGET
         self.seconds_per_task: dict[tuple[Case, str], float] = {}
         self.bytes_per_task: dict[tuple[Case, str], tuple[int, float]] = {}
 
