@@ -52,7 +52,7 @@ class Race:
         """Whether rounds of a contestant whose call takes so many seconds have no place in the cell's share."""
         if name in ESSENTIAL and call <= self.longest_call:
             return False
-        return call * MIN_ROUNDS > max(1.0, cell.seconds - cell.planned)
+        return call * MIN_ROUNDS > max(self.least, cell.seconds - cell.planned)
 
     def saw_memory(self, case: Case, name: str, n_tasks: int, peak: int) -> None:
         """Notes what T tasks took: the largest T says most about a task, the fixed part weighing least."""
