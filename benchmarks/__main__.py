@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import os
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         seconds = share(name, device.type) * chosen.budget
         print(f"\n== {name}: about {seconds:.0f} s", flush=True)
         start = time.perf_counter()
-        rows = importlib.import_module(f"benchmarks.{name}").run(Options(device, seconds, chosen.data))
+        try:
+            rows = importlib.import_module(f"benchmarks.{name}").run(Options(device, seconds, chosen.data))
+        except (ValueError, OSError) as error:  # of data that is not there, or broken
+            sys.exit(f"error: {error}")
         took = time.perf_counter() - start
         print(f"== {name}: {took:.0f} s", flush=True)
         if rows:
@@ -63,6 +67,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     chosen = parser.parse_args(arguments)
     if unknown := [name for name in chosen.sections if name not in SECTIONS]:
         parser.error(f"no section {', '.join(unknown)}: choose from {', '.join(SECTIONS)}")
+    if chosen.budget <= 0:
+        parser.error(f"--budget must be positive, got {chosen.budget:g}")
     if chosen.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch sees no GPU here")
     return chosen

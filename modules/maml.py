@@ -12,6 +12,7 @@ from modules.functional.inner_loop import inner_loop, sgd
 from modules.functional.networks import Variables, for_each_task, part
 from modules.learn2learn_loop import learn2learn_inner_loop
 from modules.outer_loop import OuterLoop
+from modules.settings import check_positive
 
 
 class MAML(Learner):
@@ -48,6 +49,7 @@ class MAML(Learner):
         transductive: bool = True,
         outer: OuterLoop = OuterLoop(),
     ) -> None:
+        check_positive(inner_lr=inner_lr, eval_inner_lr=eval_inner_lr)
         backbone = Conv4() if backbone is None else backbone
         super().__init__(with_linear_head(backbone, n_way), outer)
         self.save_hyperparameters()

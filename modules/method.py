@@ -91,7 +91,7 @@ class Method(pl.LightningModule):
             (name -> (*shape), metric -> ()).
         """
         losses, outputs = self.query_loss(params, episode, noise)
-        trainable = self.trainable(params)
+        trainable = {name: value for name, value in params.items() if value.requires_grad}
         scale = self.loss_scale()  # keeps float16's small gradients from vanishing; undone in float32
         gradients = torch.autograd.grad(losses.mean() * scale, list(trainable.values()), materialize_grads=True)
         score = self.objective.score(outputs.detach(), episode.query_y).mean()

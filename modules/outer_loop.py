@@ -10,6 +10,8 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from modules.settings import check_positive
+
 
 @dataclass(frozen=True)
 class OuterLoop:
@@ -48,10 +50,8 @@ class OuterLoop:
     cuda_graph: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("lr", "step_size", "clip_norm", "clip_value", "accumulate_batches", "task_chunk"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"outer.{name} must be positive, got {value}.")
+        names = ("lr", "step_size", "clip_norm", "clip_value", "accumulate_batches", "task_chunk")
+        check_positive(**{f"outer.{name}": getattr(self, name) for name in names})
 
     def make_optimizer(self, params: Iterable[nn.Parameter]) -> Optimizer:
         """The optimiser of the meta-parameters."""

@@ -15,6 +15,7 @@ from modules.functional.mini_batches import mini_batch_indices, take
 from modules.functional.networks import Variables, for_each_task
 from modules.maml import with_linear_head
 from modules.outer_loop import OuterLoop
+from modules.settings import check_positive
 
 MINI_BATCH_STREAM = 1 << 20  # keeps the draws of mini-batches apart from those of tasks
 
@@ -57,6 +58,9 @@ class Reptile(Learner):
         transductive: bool = False,
         outer: OuterLoop = OuterLoop(optimizer="sgd", lr=1.0, schedule="linear"),
     ) -> None:
+        check_positive(
+            inner_lr=inner_lr, inner_batch_size=inner_batch_size, eval_inner_batch_size=eval_inner_batch_size
+        )
         backbone = Conv4(reduce="flatten") if backbone is None else backbone
         super().__init__(with_linear_head(backbone, n_way), outer)
         self.save_hyperparameters()

@@ -32,6 +32,7 @@ WRONG = [
     (["--trainer.precision=16-mixed"], 2, "needs a GPU"),
     (["--trainer.gradient_clip_val=1"], 2, "set --model.outer.clip_norm"),
     (["--trainer.accumulate_grad_batches=2"], 2, "set --model.outer.accumulate_batches"),
+    (["--model.inner_lr=-0.1"], 1, "inner_lr must be positive, got -0.1"),
     (["--data.n_way=0"], 2, "data.n_way must be at least 1, got 0"),
     (["--data.meta_batch_size=-4"], 2, "data.meta_batch_size must be at least 1, got -4"),
     (["--data.evaluation.n_test_tasks=0"], 1, "n_test_tasks must be at least 1, got 0"),
