@@ -67,3 +67,10 @@ def test_weights_that_moved_or_were_frozen_are_recorded_anew(monkeypatch: pytest
         graphed(episode)
         graphed(episode)
     assert len(recorded) == 4
+
+
+def test_a_learner_trained_by_replay_is_tested_without_a_gpu_and_not_trained() -> None:
+    learner = make_learner("maml", seed=1, cuda_graph=True)
+    make_trainer().test(learner, datamodule=make_data())
+    with pytest.raises(ValueError, match=r"outer\.cuda_graph needs a GPU"):
+        make_trainer().fit(learner, datamodule=make_data())
