@@ -1,5 +1,6 @@
 """The base of every data set: from an image bank and its class splits to streams of episodes on the device."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -11,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from datamodules.episode import CLASSIFICATION, Episode, Objective
 from datamodules.image_bank import ImageBank
+from datamodules.leaks import leaks_between_splits, refusal
 from datamodules.pools import checked_pool
 from datamodules.sampling import ClassPool, EpisodeShape, draw_tasks
 from datamodules.task_stream import TaskStream
@@ -30,6 +32,8 @@ class Evaluation:
         n_test_tasks: Tasks of a test.
         batch_size: Tasks evaluated at once on a device.
         seed: Seed of the validation and test tasks.
+        leaks: Where splits share classes or identical images, "refuse" stops the run, and "warn" prints one line and
+            states it in the results: for published data sets that are known to hold a few duplicates.
     """
 
     n_way: int | None = None
@@ -39,6 +43,7 @@ class Evaluation:
     n_test_tasks: int = 1000
     batch_size: int = 32
     seed: int = 0
+    leaks: Literal["refuse", "warn"] = "refuse"
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         self.meta_batch_size, self.evaluation, self.loading, self.seed = meta_batch_size, evaluation, loading, seed
         self.bank: ImageBank | None = None
         self.pools: dict[str, ClassPool] = {}
+        self.leaks: list[str] = []
         self._images_follow_device = True
         self._device_images: Tensor | None = None
 
@@ -134,11 +140,11 @@ class EpisodeDataModule(pl.LightningDataModule):
             self.bank = self.build_bank()
 
     def setup(self, stage: str) -> None:
-        """Loads the bank and checks that every split can make its tasks.
+        """Loads the bank and checks that every split can make its tasks and that no two share a class or an image.
 
         Raises:
-            ValueError: If a split has too few classes or a class too few images, or the batch does not divide over the
-                ranks.
+            ValueError: If a split has too few classes or a class too few images, two splits leak, or the batch does not
+                divide over the ranks.
         """
         world_size = self._world_size
         if self.meta_batch_size % world_size:
@@ -150,8 +156,13 @@ class EpisodeDataModule(pl.LightningDataModule):
             return
         bank = self.build_bank() if self.bank is None else self.bank
         groups = self.split_groups(bank) or {split: [classes] for split, classes in self.split_classes(bank).items()}
-        self.pools = {split: checked_pool(bank, groups[split], self.shapes[split], split) for split in SPLITS}
-        self.bank = bank
+        pools = {split: checked_pool(bank, groups[split], self.shapes[split], split) for split in SPLITS}
+        self.leaks = leaks_between_splits(bank, groups)
+        if self.leaks and self.evaluation.leaks != "warn":
+            raise refusal(self.leaks)
+        if self.leaks and (self.trainer is None or self.trainer.is_global_zero):
+            print(f"warning: the splits leak: {'; '.join(self.leaks)}", file=sys.stderr, flush=True)
+        self.bank, self.pools = bank, pools
         self._images_follow_device = self._fits_device(bank.images)
 
     def train_dataloader(self) -> DataLoader[Any]:
@@ -197,7 +208,8 @@ class EpisodeDataModule(pl.LightningDataModule):
         """The task that is evaluated, as a result must state it."""
         train, held_out = asdict(self.shapes["train"]), asdict(self.shapes["test"])
         differs = {f"train_{name}": value for name, value in train.items() if value != held_out[name]}
-        return {"data": type(self).__name__, **held_out, **differs}
+        leaks = {"leaks": "; ".join(self.leaks)} if self.leaks else {}
+        return {"data": type(self).__name__, **held_out, **differs, **leaks}
 
     def _gather(self, split: str, task_id: Tensor) -> Episode:
         """Draws tasks and looks their images up: task numbers (T,) to an Episode of uint8 images."""

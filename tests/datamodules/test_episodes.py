@@ -1,6 +1,7 @@
 """The data module's episodes: what they hold, and that nothing but (seed, split, number) decides it."""
 
 import warnings
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -217,7 +218,7 @@ def test_counts_below_one_are_refused(name: str, value: int) -> None:
 @pytest.mark.parametrize("name", ["n_way", "k_shot", "n_query", "n_val_tasks", "n_test_tasks", "batch_size"])
 def test_evaluation_counts_below_one_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
-        make_data(evaluation=Evaluation(**{name: 0}))
+        make_data(evaluation=replace(Evaluation(), **{name: 0}))
 
 
 def test_the_bank_is_built_once() -> None:
