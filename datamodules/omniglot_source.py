@@ -3,7 +3,7 @@
 import io
 import os
 import re
-import zipfile
+import struct
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -14,10 +14,14 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from datamodules.archive import MEBIBYTE, Bounds, open_archive
+
 PARTS = ("images_background", "images_evaluation")
 FOLDERS = ("", "omniglot", "omniglot-py")  # under the root, in the order in which they are tried
 DRAWINGS_PER_CHARACTER = 20
 SIDE = 105  # pixels of an original drawing
+# The drawings have at most some 400 bytes; the largest part has 19,280. A file manager may have added files of its own.
+BOUNDS = Bounds(member=MEBIBYTE, total=256 * MEBIBYTE, count=100_000)
 
 # ALPHABET/characterNN/NAME.png; a name that begins with a dot is a file manager's, not a drawing.
 _DRAWING = re.compile(r"(?P<character>[^/]+/character\d+)/[^/.][^/]*\.png", re.IGNORECASE)
@@ -50,9 +54,8 @@ class Part:
         if self.path.suffix != ".zip":
             yield from (self._read_file(drawing) for drawing in drawings)
             return
-        with _opened(self.path) as archive:
-            for drawing in drawings:
-                yield self._read_member(archive, drawing)
+        with open_archive(self.path, BOUNDS) as archive:
+            yield from (archive.read(drawing.path) for drawing in drawings)
 
     def place(self, drawing: Drawing) -> str:
         """Where a drawing lies, for messages."""
@@ -72,30 +75,18 @@ class Part:
     def _zipped(self) -> list[Drawing]:
         drawings = []
         prefix = f"{self.path.stem}/"
-        with _opened(self.path) as archive:
-            for member in archive.infolist():
+        with open_archive(self.path, BOUNDS) as archive:
+            for member in archive.members():
                 if match := _DRAWING.fullmatch(member.filename.removeprefix(prefix)):
                     drawings.append(Drawing(match["character"], member.filename, (member.file_size, member.CRC)))
         return drawings
 
     def _read_file(self, drawing: Drawing) -> bytes:
         try:
-            return (self.path / drawing.path).read_bytes()
+            with (self.path / drawing.path).open("rb") as file:
+                return file.read(BOUNDS.member)  # of what is larger too little to be decoded
         except OSError as error:
             raise ValueError(f"cannot read {self.place(drawing)} ({error.strerror}): make it readable.") from error
-
-    def _read_member(self, archive: zipfile.ZipFile, drawing: Drawing) -> bytes:
-        try:
-            return archive.read(drawing.path)
-        except (OSError, zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise ValueError(f"cannot read {self.place(drawing)}: the zip is damaged, fetch it again.") from error
-
-
-def _opened(path: Path) -> zipfile.ZipFile:
-    try:
-        return zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is not a zip, or only a part of one ({error}): fetch it again.") from error
 
 
 def find_parts(root: Path) -> dict[str, Part]:
@@ -160,16 +151,20 @@ def decode(data: bytes, place: str, image_size: int) -> np.ndarray:
     Raises:
         ValueError: If it is no PNG of 105x105 pixels.
     """
+    if data[:8] == b"\x89PNG\r\n\x1a\n" and data[16:24] != struct.pack(">II", SIDE, SIDE) and len(data) >= 24:
+        # Read here, before Pillow warns: a few kilobytes can claim billions of pixels.
+        width, height = struct.unpack(">II", data[16:24])
+        raise ValueError(
+            f"the drawing {place} has {width}x{height} pixels instead of {SIDE}x{SIDE}: "
+            "use the original drawings, data.image_size resizes them."
+        )
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            if image.size != (SIDE, SIDE):  # a second header
+                raise ValueError(f"{image.size} pixels")
             grey = image.convert("L")
     except (OSError, SyntaxError, ValueError, EOFError, zlib.error, Image.DecompressionBombError) as error:
         raise ValueError(f"the drawing {place} is broken or cut short: fetch or unpack Omniglot again.") from error
-    if grey.size != (SIDE, SIDE):
-        raise ValueError(
-            f"the drawing {place} has {grey.width}x{grey.height} pixels instead of {SIDE}x{SIDE}: "
-            "use the original drawings, data.image_size resizes them."
-        )
     if image_size != SIDE:
         grey = grey.resize((image_size, image_size), Image.Resampling.LANCZOS)
     return 255 - np.asarray(grey)

@@ -1,7 +1,6 @@
 """The data module's episodes: what they hold, and that nothing but (seed, split, number) decides it."""
 
 import warnings
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -217,8 +216,9 @@ def test_counts_below_one_are_refused(name: str, value: int) -> None:
 
 @pytest.mark.parametrize("name", ["n_way", "k_shot", "n_query", "n_val_tasks", "n_test_tasks", "batch_size"])
 def test_evaluation_counts_below_one_are_refused(name: str) -> None:
+    changes: dict[str, Any] = {name: 0}
     with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
-        make_data(evaluation=replace(Evaluation(), **{name: 0}))
+        make_data(evaluation=Evaluation(**changes))
 
 
 def test_the_bank_is_built_once() -> None:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from datamodules import omniglot
 from datamodules.base import Evaluation
 from datamodules.image_bank import ImageBank
 from datamodules.omniglot import Omniglot, class_lists
-from datamodules.omniglot_source import PARTS
+from datamodules.omniglot_source import PARTS, Part
 from tests.datamodules.tiny_omniglot import LAKE, VINYALS, module
 
 SHIPPED = Path(omniglot.__file__).parent / "splits"
@@ -143,6 +144,21 @@ def test_the_real_omniglot(real, split):
         assert len(data.pools["test"].group_size) == 20
     ink = bank_of(data).images[:32460].float().mean() / 255
     assert 0.05 < float(ink) < 0.12  # ink is rare, so white on black
+
+
+@needs_data
+def test_real_drawings_are_read_from_a_zip_as_they_are(real, tmp_path):
+    part = next(part for part in omniglot.located_parts(real, may_download=False) if part.path.suffix != ".zip")
+    drawings = [drawing for drawing in part.drawings() if drawing.path.startswith(("Greek/", "Korean/", "Tengwar/"))]
+    path = tmp_path / f"{part.path.name}.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for drawing in drawings:
+            archive.write(part.path / drawing.path, f"{part.path.name}/{drawing.path}")
+    zipped = Part(path)
+    found = {drawing.path.removeprefix(f"{part.path.name}/"): drawing for drawing in zipped.drawings()}
+    assert len(found) == len(drawings) >= 500
+    files = zipped.read(found[drawing.path] for drawing in drawings)
+    assert list(files) == list(part.read(drawings))
 
 
 @needs_data
