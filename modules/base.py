@@ -12,13 +12,14 @@ from datamodules.episode import Episode, Support
 from modules.classifier import Classifier
 from modules.cuda_graph import GraphedGradient
 from modules.evaluation import TaskScores, score_names, score_tasks
+from modules.finite_check import FiniteCheck, stop_training
 from modules.fit_check import check_fit
 from modules.functional.networks import Variables
 from modules.functional.task_layout import choose_chunk, choose_strategy
 from modules.method import Method
 from modules.outer_gradient import OuterGradient, task_means
 from modules.outer_loop import OuterLoop
-from modules.resume_point import rewind_to_outer_step
+from modules.resume_point import begin_with_validation, rewind_to_outer_step
 from modules.task_chunks import TaskChunks
 
 
@@ -38,6 +39,8 @@ class Learner(Method):
         self.automatic_optimization = False
         self.train_metrics: Variables = {}  # of the newest outer step, still on the device
         self._accumulated: OuterGradient | None = None
+        self._batches: list[Episode] = []  # of the outer step that is being accumulated
+        self._finite = FiniteCheck()
         self._chunks = TaskChunks(say=self._say)  # of training
         self._evaluation_chunks = TaskChunks(say=self._say)
         self._layout_is_kept = False  # by training, or by a checkpoint: another way of computing sums in another order
@@ -62,8 +65,16 @@ class Learner(Method):
         if self._graphed:
             self._graphed.forget()
 
+    def on_train_batch_start(self, batch: Episode, batch_idx: int) -> None:
+        """Makes what a network draws from torch's generators, as dropout does, a function of the batch's number."""
+        seed = hash((getattr(self.trainer.datamodule, "seed", 0), batch_idx, self.global_rank))  # type: ignore[attr-defined]
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+
     def training_step(self, episode: Episode, batch_idx: int) -> None:
         """One batch of T tasks, and an outer step when `accumulate_batches` of them are there."""
+        self._batches.append(episode)
         gradient_of = self._graphed or self.batch_gradient
         gradient = gradient_of(episode).weighted(1 / self.outer.accumulate_batches)
         self._accumulated = gradient if self._accumulated is None else self._accumulated.plus(gradient)
@@ -71,6 +82,7 @@ class Learner(Method):
             mean, self._accumulated = self._accumulated, None
             self._outer_step(mean if self.trainer.world_size == 1 else mean.mean_over_ranks(self.trainer.strategy))
         if self.logs_this_batch:
+            self._report_not_finite()
             self.log_dict({f"train/{name}": value for name, value in self.train_metrics.items()}, batch_size=1)
 
     def batch_gradient(self, episode: Episode) -> OuterGradient:
@@ -105,6 +117,9 @@ class Learner(Method):
     def _outer_step(self, mean: OuterGradient) -> None:
         optimizer, scale = self.optimizers(), self.loss_scale()
         assert isinstance(optimizer, LightningOptimizer)
+        batches, self._batches = self._batches, []
+        if self._finite.finds(self.global_step + 1, mean, scaled=not isinstance(scale, float)):
+            stop_training(self, self.global_step + 1, batches)
         for name, parameter in self.named_parameters():
             parameter.grad = mean.gradients[name] * scale if name in mean.gradients else None
         optimizer.step()
@@ -120,6 +135,15 @@ class Learner(Method):
         """Whether a logger takes this batch's values: handing them over at every step took 2 ms of it."""
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it without declaring it
         return every > 0 and (self.trainer.fit_loop.total_batch_idx + 1) % every == 0
+
+    def _report_not_finite(self) -> None:
+        step = self._finite.remembered()
+        if step is not None:
+            stop_training(self, step)
+
+    def on_train_end(self) -> None:
+        """Looks at the steps since the last look."""
+        self._report_not_finite()
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Clips the gradients; here because float16's scale has been taken out of them by now."""
@@ -197,7 +221,13 @@ class Learner(Method):
 
         A backbone given as a module rather than by the configuration must be given again when loading, as Lightning has
         it.
+
+        Raises:
+            NotFiniteError: If the weights come from a loss or a gradient that was not finite.
         """
+        self._report_not_finite()
+        if self.validation_is_due:
+            begin_with_validation(checkpoint)
         arguments = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
         for name in [name for name, value in arguments.items() if isinstance(value, nn.Module)]:
             del arguments[name]
@@ -206,6 +236,16 @@ class Learner(Method):
             checkpoint["input_spec"] = data.input_spec()
         if self.task_chunk is not None:
             checkpoint["task_strategy"], checkpoint["task_chunk"] = self.task_strategy, self.task_chunk
+
+    @property
+    def validation_is_due(self) -> bool:
+        """Whether this is the end of a training batch after which a validation comes."""
+        if self._trainer is None or not self._trainer.training:
+            return False
+        loop = self._trainer.fit_loop
+        counts = loop.epoch_loop.batch_progress.current
+        between = counts.processed == counts.completed + 1  # type: ignore[attr-defined]  # declared as the base class
+        return between and loop._data_fetcher is not None and loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Goes on after the last outer step, computing tasks the way that "auto" chose before."""

@@ -43,7 +43,7 @@ def forward_tasks(network: nn.Module, variables: Mapping[str, Tensor], x: Tensor
         def forward(task_variables: Variables, task_x: Tensor) -> Tensor:
             return call_with(network, task_variables, task_x)
 
-        return vmap(forward, in_dims=(axes, 0), randomness="error")(dict(variables), x)
+        return vmap(forward, in_dims=(axes, 0), randomness="different")(dict(variables), x)
     if len(x) == 1:  # views, where taking tasks apart and together would copy
         only = {name: value.squeeze(0) if name in per_task else value for name, value in variables.items()}
         return call_with(network, only, x.squeeze(0)).unsqueeze(0)

@@ -1,0 +1,112 @@
+"""Stops a training whose loss or gradient is not finite any more, before it reaches the weights or a checkpoint."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+import torch
+from torch import Tensor
+from torch.nn.utils import get_total_norm
+
+from datamodules.episode import Episode
+from modules.outer_gradient import OuterGradient
+
+if TYPE_CHECKING:
+    from modules.base import Learner
+
+LISTED = 5  # task numbers that a message lists
+
+
+class NotFiniteError(ArithmeticError):
+    """A loss or a gradient is infinite or not a number."""
+
+
+class FiniteCheck:
+    """Looks at every outer step, a mean over the tasks of all ranks, so that all ranks find the same.
+
+    On a CPU at once. On a GPU, where reading a number waits for all that is still to be computed, the first step that
+    went wrong is remembered there, and read before anything is logged or saved.
+    """
+
+    def __init__(self) -> None:
+        self._first_wrong: Tensor | None = None  # () int64 on the GPU: a step, or 0
+
+    def finds(self, step: int, gradient: OuterGradient, scaled: bool) -> bool:
+        """Whether a step that is about to be taken is known to be wrong.
+
+        Args:
+            step: The outer step, counted from 1.
+            gradient: What it is made of.
+            scaled: Whether float16's loss is scaled: then gradients overflow now and then, and their step is left out.
+        """
+        values = [gradient.metrics["loss"]] + ([] if scaled else list(gradient.gradients.values()))
+        wrong = ~get_total_norm(values).isfinite()
+        if wrong.device.type == "cpu":
+            return bool(wrong)
+        found = torch.where(wrong, step, 0)
+        earlier = self._first_wrong
+        self._first_wrong = found if earlier is None else torch.where(earlier > 0, earlier, found)
+        return False
+
+    def remembered(self) -> int | None:
+        """The first step that went wrong on a GPU, if one did."""
+        return (int(self._first_wrong) or None) if self._first_wrong is not None else None
+
+
+def stop_training(learner: "Learner", step: int, batches: Sequence[Episode] = ()) -> NoReturn:
+    """Ends a training that is not finite any more; on every rank with the same words.
+
+    Args:
+        learner: The learner, as it was before the step where `batches` are given.
+        step: The outer step, counted from 1.
+        batches: The step's episodes on this rank, to find the tasks at fault.
+
+    Raises:
+        NotFiniteError: Always.
+    """
+    trainer, outer = learner.trainer, learner.outer
+    data = getattr(trainer, "datamodule", None)
+    n_local = max((len(episode.task_id) for episode in batches), default=0)
+    n_tasks = getattr(data, "meta_batch_size", n_local * trainer.world_size) * outer.accumulate_batches
+    tasks = range((step - 1) * n_tasks, step * n_tasks)
+    at_fault = torch.zeros(n_tasks, device=learner.device)
+    for task_id in wrong_tasks(learner.batch_gradient, batches):
+        at_fault[task_id - tasks.start] = 1
+    if batches and trainer.world_size > 1:
+        at_fault = trainer.strategy.reduce(at_fault, reduce_op="sum")
+    raise NotFiniteError(describe(step, tasks, [tasks[i] for i in at_fault.nonzero().flatten().tolist()]))
+
+
+def wrong_tasks(gradient_of: Callable[[Episode], OuterGradient], batches: Sequence[Episode]) -> list[int]:
+    """Computes the tasks of an outer step one by one to find those that are not finite by themselves.
+
+    Args:
+        gradient_of: The outer gradient of the tasks of an episode.
+        batches: Episodes.
+
+    Returns:
+        Their task numbers; none where only the sum overflows.
+    """
+    found = []
+    for episode in batches:
+        for i in range(len(episode.task_id)):
+            gradient = gradient_of(episode.tasks(i, i + 1))
+            if not get_total_norm([gradient.metrics["loss"], *gradient.gradients.values()]).isfinite():
+                found.append(int(episode.task_id[i]))
+    return found
+
+
+def describe(step: int, tasks: range, wrong: Sequence[int]) -> str:
+    """What a user is told.
+
+    Args:
+        step: The outer step, counted from 1.
+        tasks: The numbers of all its training tasks.
+        wrong: Those that are known to be at fault; empty where that is not known.
+    """
+    more = ", ..." if len(wrong) > LISTED else ""
+    which = f"; at fault: {', '.join(map(str, wrong[:LISTED]))}{more}" if wrong else ""
+    return (
+        f"the loss or its gradient is not finite at step {step:,} (training tasks {tasks.start} to {tasks.stop - 1}"
+        f"{which}): no checkpoint was written since. The data module's episode('train', ...) draws these tasks again. "
+        "Lower model.inner_lr or model.outer.lr, or set model.outer.clip_norm."
+    )
