@@ -6,24 +6,28 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers.logger import Logger
-from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from app.allocator import keep_freed_memory
 from app.arguments import without_option
+from app.checkpoint_choice import best_checkpoint
+from app.checkpoint_file import WholeCheckpoints
 from app.command_line import CommandLine
 from app.errors import InterruptedRun, process_rank
-from app.interruption import Interruption, handlers_kept
+from app.interruption import Interruption
 from app.metrics_file import MetricsFile
 from app.predictions import PredictionsFile
 from app.progress import RunProgress
 from app.quiet import silence_known_messages
 from app.report import report
+from app.run_checkpoint import RunCheckpoint
 from app.run_files import RunFiles, config_text
-from app.run_folder import RUN_FOLDER_VARIABLE, RunFolder, new_run_folder, run_of
+from app.run_folder import RUN_FOLDER_VARIABLE, RunFolder, new_run_folder
+from app.run_lock import RunLock
+from app.signals import StopSignals
 from app.throughput import Throughput
 from app.wandb_run import RunDashboard, start_wandb
+from modules.resume_point import batches_trained
 
 
 class Application(CommandLine):
@@ -31,15 +35,18 @@ class Application(CommandLine):
 
     Args:
         arguments: The command line without the program's name.
+        signals: Those that end the run.
     """
 
-    def __init__(self, arguments: list[str]) -> None:
+    def __init__(self, arguments: list[str], signals: StopSignals) -> None:
         silence_known_messages()
         keep_freed_memory()
+        self.signals = signals
         self.run = RunFolder(Path())  # chosen when all that can be checked has been checked
+        self.lock = RunLock()
         self.throughput = Throughput()
         self.run_files = RunFiles(self.run)
-        callbacks: list[Callback] = [self.throughput, self.run_files, Interruption(self.run, self.resume_command)]
+        callbacks: list[Callback] = [self.throughput, self.run_files, Interruption(signals, self._how_to_go_on)]
         if arguments[0] == "predict":
             callbacks.append(PredictionsFile(self.run))
         super().__init__(arguments, callbacks)
@@ -51,6 +58,8 @@ class Application(CommandLine):
 
     def resume_command(self) -> str:
         """What continues this run."""
+        if self.options.get("resume"):
+            return shlex.join(["python", "train.py", *self.arguments])
         arguments = without_option(self.arguments, "--ckpt_path")
         return shlex.join(["python", "train.py", *arguments, "--ckpt_path", str(self.run.last_checkpoint)])
 
@@ -61,6 +70,7 @@ class Application(CommandLine):
         options = self.config_init[self.command]["trainer"]
         own: list[Callback] = [RunProgress(self.throughput)] if options.get("enable_progress_bar") is not False else []
         options["callbacks"] = [*(options.get("callbacks") or []), *own]
+        options["plugins"] = [*(options.get("plugins") or []), WholeCheckpoints()]
         if self.command != "fit":  # nothing to save, to stop or to draw
             self._parser(self.command).callback_keys.clear()
             kwargs["enable_checkpointing"] = False
@@ -72,12 +82,12 @@ class Application(CommandLine):
         self.datamodule.prepare_data()
         self.datamodule.setup(self.command)
         self.model.setup(self.command)
-        self._choose_folder()
+        self._dump_config()
         self.run_files.config = config_text(self.config_dump)
+        self._choose_folder()
         built = self.config_init[self.command]
-        self.checkpointing: ModelCheckpoint = built["checkpoint"]
-        if self.checkpointing.dirpath is None:
-            self.checkpointing.dirpath = os.path.realpath(self.run.checkpoints)
+        self.checkpointing: RunCheckpoint = built["checkpoint"]
+        self.checkpointing.dirpath = os.path.realpath(self.run.checkpoints)
         built["episode_picture"].folder = self.run.path / "episodes"
         self.trainer.loggers = self._loggers()
 
@@ -85,23 +95,27 @@ class Application(CommandLine):
         """Runs the command; where it fails before it has made anything, its new folder goes again."""
         failed = True
         try:
-            with handlers_kept():
-                super()._run_subcommand(subcommand)
+            super()._run_subcommand(subcommand)
             failed = False
-        except SystemExit as stopped:  # Lightning's answer to a KeyboardInterrupt, and its SIGTERMException
-            exit_code = 143 if isinstance(stopped, SIGTERMException) else 130
-            raise InterruptedRun("Stopped at once." + self._how_to_go_on(), exit_code) from stopped
+        except (KeyboardInterrupt, SystemExit) as stopped:  # the latter is Lightning's answer to the former
+            raise InterruptedRun("Stopped at once." + self._how_to_go_on(), self.signals.exit_code) from stopped
+        except Exception as error:
+            error.add_note(self._how_to_go_on())
+            raise
         finally:
             os.environ.pop(RUN_FOLDER_VARIABLE, None)
             self._finish_wandb(failed)
             if failed and self.is_first:
                 self.run.remove_if_empty_handed()
+            self.lock.release()
 
     # ---- after the commands
 
     def after_fit(self) -> None:
         """Tests the best checkpoint; the weights as they are where there was no validation."""
         self.trainer.strategy.barrier("fit is over")
+        progress = self.trainer.fit_loop.epoch_loop  # a run that had no step left counts one too few for its loggers
+        progress._batches_that_stepped = progress.batch_progress.total.processed  # type: ignore[attr-defined]
         best = self._best_checkpoint()
         if best is None and self.is_first:
             print(
@@ -128,16 +142,21 @@ class Application(CommandLine):
     # ---- the run
 
     def _choose_folder(self) -> None:
-        continued = run_of(self.checkpoint) if self.command == "fit" and self.checkpoint else None
-        if continued is not None and self.checkpoint is not None and self.checkpoint.name == "last.ckpt":
-            os.environ[RUN_FOLDER_VARIABLE] = str(continued.path)
-            chosen = continued
-        else:
-            chosen = new_run_folder(self.root, self.name, self.command, process_rank())
+        chosen = self.continued
+        if chosen is None:
+            chosen = new_run_folder(self.root, self.name, self.command, self.run_files.config, process_rank())
         self.run.path, self.run.created = chosen.path, chosen.created
+        os.environ[RUN_FOLDER_VARIABLE] = str(chosen.path)
+        if self.command == "fit" and self.is_first:
+            self.lock.acquire(self.run.path)
+            for path in self.damaged:  # so that it does not take the place of the sound one before it
+                path.rename(path.with_name(f"damaged-{path.name}"))
 
     def _loggers(self) -> list[Logger]:
-        loggers: list[Logger] = [MetricsFile(self.run.path / "metrics.csv")]
+        trained = 0
+        if self.loaded is not None and self.continued is not None:
+            trained = batches_trained(self.loaded, self.model.outer.accumulate_batches)
+        loggers: list[Logger] = [MetricsFile(self.run.path / "metrics.csv", trained)]
         asked = self.config_init[self.command]["trainer"].get("logger")
         if asked in (None, True):
             if self.command == "fit" and self.is_first:
@@ -149,16 +168,12 @@ class Application(CommandLine):
         return loggers
 
     def _best_checkpoint(self) -> str | None:
-        best_path = self.checkpointing.best_model_path
-        own = self.checkpointing.dirpath is not None and Path(best_path).parent == Path(self.checkpointing.dirpath)
-        if own and Path(best_path).is_file():  # not that of a run this one was forked from
-            return os.path.relpath(best_path)
-        best = self.run.best_checkpoint()  # of a run whose folder was moved
-        return None if best is None else str(best)
+        best = self.checkpointing.best_model_path or best_checkpoint(self.run)
+        return os.path.relpath(best) if best else None
 
     def _how_to_go_on(self) -> str:
         if self.command == "fit" and self.run.last_checkpoint.is_file():
-            return f" Continue from {self.run.last_checkpoint} with: {self.resume_command()}"
+            return f" The state is in {self.run.last_checkpoint}; continue with: {self.resume_command()}"
         return ""
 
     def _finish_wandb(self, failed: bool) -> None:

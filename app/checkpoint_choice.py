@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+from app.checkpoint_file import load_whole
 from app.errors import UsageError
+from app.run_checkpoint import RunCheckpoint
 from app.run_folder import RunFolder, newest_run
 
 WORDS = ("last", "best")
@@ -27,12 +29,26 @@ def choose_checkpoint(given: str, root: Path, name: str) -> Path | None:
         run = newest_run(root, name)
         if run is None:
             return None
-        return run.best_checkpoint() or run.last_checkpoint if given == "best" else run.last_checkpoint
+        return best_checkpoint(run) or run.last_checkpoint if given == "best" else run.last_checkpoint
     path = Path(given)
     if path.is_dir():
         run = RunFolder(path.parent if path.name == "checkpoints" else path)
-        best = run.best_checkpoint() or (run.last_checkpoint if run.last_checkpoint.is_file() else None)
+        best = best_checkpoint(run) or (run.last_checkpoint if run.last_checkpoint.is_file() else None)
         if best is None:
             raise UsageError(f"--ckpt_path {given} is a folder without checkpoints/best*.ckpt or checkpoints/last.ckpt")
         return best
     return path
+
+
+def best_checkpoint(run: RunFolder) -> Path | None:
+    """The checkpoint with the best validation score, if there was a validation.
+
+    Of several, the newest one holds their scores.
+    """
+    found = run.best_checkpoints()
+    if len(found) < 2:
+        return found[0] if found else None
+    callbacks = load_whole(found[0]).get("callbacks", {})
+    states = [state for name, state in callbacks.items() if name.startswith(RunCheckpoint.__name__)]
+    best = [path for path in found if states and path.name == states[0]["best_of_all"]]
+    return best[0] if best else found[0]

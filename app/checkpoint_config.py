@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from app.checkpoint_file import load_whole
 from app.errors import UsageError
 
 # Set by links, from data.n_way and seed_everything: the parser refuses them in a configuration.
@@ -15,14 +14,12 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Loads a checkpoint on the CPU, with nothing in it executed.
 
     Raises:
-        UsageError: If it is not there, not whole, or not a checkpoint of this application.
+        DamagedCheckpointError: If it is not whole.
+        UsageError: If it is not there, holds more than data, or is not a checkpoint of this application.
     """
     if not path.is_file():
         raise UsageError(f"--ckpt_path {path}: there is no such file")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch names a dozen reasons in as many types
-        raise UsageError(f"--ckpt_path {path} is not a checkpoint, or only a part of one") from error
+    checkpoint = load_whole(path)
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise UsageError(f"--ckpt_path {path} is not a checkpoint: it holds no state_dict")
     for key in ("hyper_parameters", "datamodule_hyper_parameters"):
@@ -30,7 +27,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             raise UsageError(
                 f"--ckpt_path {path} does not carry its configuration: it was not written by `train.py fit`"
             )
-    return checkpoint
+    return dict(checkpoint)
 
 
 def checkpoint_config(checkpoint: dict[str, Any]) -> dict[str, Any]:

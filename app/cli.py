@@ -7,6 +7,7 @@ from typing import Any
 
 from app.arguments import check_arguments
 from app.errors import one_line_errors
+from app.signals import StopSignals
 
 OVERVIEW = """\
 usage: python train.py COMMAND [options]
@@ -22,7 +23,7 @@ commands:
 examples:
   python train.py fit
   python train.py fit --config configs/maml_omniglot_5w1s.yaml --model.inner_lr 0.3 --trainer.devices 2
-  python train.py fit --config configs/maml_omniglot_5w1s.yaml --ckpt_path last     continues the newest run
+  python train.py fit --config configs/maml_omniglot_5w1s.yaml --resume auto    goes on where it was stopped, or begins
   python train.py test --ckpt_path runs/maml_glyphs_5w1s/0 --data.evaluation.n_test_tasks 2000
 
 `python train.py COMMAND --help` lists a command's options, `python train.py fit --model.help MAML` a method's,
@@ -40,9 +41,9 @@ def main(args: Sequence[str] | None = None) -> None:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(OVERVIEW, end="")
         return
-    with one_line_errors():
+    with one_line_errors(), StopSignals() as signals:
         check_arguments(arguments)
-        _application()(arguments)
+        _application()(arguments, signals)
 
 
 def _application() -> Any:

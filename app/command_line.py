@@ -2,10 +2,9 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pytorch_lightning import Callback
-from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
@@ -16,19 +15,15 @@ from app.checkpoint_config import changed_arguments, check_same_method, checkpoi
 from app.early_stopping import EarlyStopping
 from app.episode_picture import EpisodePicture
 from app.errors import UsageError
-from app.run_folder import run_of
+from app.resumption import fallback_of, find_run, sound_state
+from app.run_checkpoint import RunCheckpoint
+from app.run_folder import RunFolder, run_of
 from app.trainer_options import DEFAULTS, check_counts, check_trainer_options
 from datamodules.base import EpisodeDataModule
 from modules import Learner
 
-CHECKPOINT_DEFAULTS = {
-    "checkpoint.monitor": "val/accuracy",
-    "checkpoint.mode": "max",
-    "checkpoint.filename": "best-{step}",
-    "checkpoint.save_last": True,
-    "checkpoint.enable_version_counter": False,  # one last.ckpt, whoever saved it
-    "weights_only": True,  # nothing in a checkpoint is executed
-}
+RESUME_HELP = """"auto": go on with the newest run of this name and configuration, from its last sound checkpoint, or
+    begin one. For jobs that are started again by the same command."""
 
 
 class CommandLine(LightningCLI):
@@ -44,6 +39,8 @@ class CommandLine(LightningCLI):
         self.command = arguments[0]
         self.checkpoint: Path | None = None
         self.loaded: dict[str, Any] | None = None
+        self.continued: RunFolder | None = None  # the run whose folder this one goes on in
+        self.damaged: list[Path] = []  # its checkpoints that cannot be read
         super().__init__(
             Learner,
             EpisodeDataModule,
@@ -69,7 +66,7 @@ class CommandLine(LightningCLI):
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
         parser.add_lightning_class_args(EarlyStopping, "early_stopping")
         parser.add_lightning_class_args(EpisodePicture, "episode_picture")
         parser.link_arguments("data.init_args.n_way", "model.init_args.n_way")
@@ -77,7 +74,9 @@ class CommandLine(LightningCLI):
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
-        parser.set_defaults(CHECKPOINT_DEFAULTS)
+        parser.set_defaults({"weights_only": True})  # nothing in a checkpoint is executed
+        if subcommand == "fit":
+            parser.add_argument("--resume", type=Literal["auto"] | None, default=None, help=RESUME_HELP)
         own = {"predict": {"return_predictions": False}, "test": {"verbose": False}, "validate": {"verbose": False}}
         parser.set_defaults(own.get(subcommand, {}))
         return parser
@@ -130,7 +129,11 @@ class CommandLine(LightningCLI):
         check_trainer_options(self.command, self.options["trainer"].as_dict())
         check_counts(self.options["data"]["init_args"].as_dict())
         given = self.options.get("ckpt_path")
-        if self.command == "fit" and given:
+        if self.options.get("resume"):
+            if given:
+                raise UsageError("--resume auto finds the checkpoint by itself: leave --ckpt_path out")
+            self._find_own_run()
+        elif self.command == "fit" and given:
             self._load_checkpoint(given, self.name)
         if self.loaded is not None and self.checkpoint is not None:
             check_same_method(self.loaded, self.checkpoint, self.options["model"]["class_path"])
@@ -138,14 +141,33 @@ class CommandLine(LightningCLI):
                 self._say_what_changed()
         self.options["ckpt_path"] = str(self.checkpoint) if self.checkpoint else None
 
+    def _find_own_run(self) -> None:
+        self._dump_config()
+        self.continued = find_run(self.root, self.name, self.config_dump)
+        if self.continued is not None:
+            self._load_state_of(self.continued)
+            step = f"from step {self.loaded['global_step']:,}" if self.loaded else "from its beginning"
+            rank_zero_only(print)(f"Going on with {self.continued.path} {step}.")
+
     def _load_checkpoint(self, given: str, name: str) -> None:
-        self.checkpoint = choose_checkpoint(given, self.root, name)
-        if self.checkpoint is not None:
-            self.loaded = read_checkpoint(self.checkpoint)
-        elif self.command != "fit" or given == "best":
-            raise UsageError(f"--ckpt_path {given}: there is no run of {name} in {self.root}/")
-        else:  # a cluster's job is started again with the same command, whether it has run before or not
-            rank_zero_only(print)(f"No run of {name} to continue in {self.root}/: starting a new one.")
+        chosen = choose_checkpoint(given, self.root, name)
+        if chosen is None:
+            hint = ": leave --ckpt_path out, or set --resume auto in its place" if self.command == "fit" else ""
+            raise UsageError(f"--ckpt_path {given}: there is no run of {name} in {self.root}/{hint}")
+        own = fallback_of(chosen) if self.command == "fit" else None
+        if own is not None:
+            self.continued = own
+            self._load_state_of(own)
+        if self.loaded is None:
+            self.checkpoint, self.loaded = chosen, read_checkpoint(chosen)
+
+    def _load_state_of(self, run: RunFolder) -> None:
+        state = sound_state(run)
+        if state is None:
+            return
+        self.checkpoint, self.loaded, self.damaged = state
+        for path in self.damaged:
+            rank_zero_only(print)(f"{path} is damaged: going on from {self.checkpoint} instead.")
 
     @rank_zero_only
     def _say_what_changed(self) -> None:

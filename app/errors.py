@@ -14,6 +14,7 @@ RUN_TIME_ERRORS = (
     ValueError,
     OSError,
     RuntimeError,
+    ArithmeticError,
     ImportError,
     MemoryError,
     zipfile.BadZipFile,
@@ -62,11 +63,15 @@ def _short_mismatch(text: str) -> str:
     return f"the checkpoint's weights do not fit the configured {match[1]}: {reasons[0].rstrip('. ')}"
 
 
-def stop(message: BaseException | str, exit_code: int) -> NoReturn:
-    """Prints one line and exits."""
+def stop(message: BaseException | str, exit_code: int, note: str = "") -> NoReturn:
+    """Prints one line, with what can be done now at its end, and exits."""
     rank = process_rank()
     where = f"rank {rank}: " if rank else ""
-    print(f"{where}error: {_short_mismatch(innermost(str(message)) or one_line(message))}", file=sys.stderr, flush=True)
+    print(
+        f"{where}error: {_short_mismatch(innermost(str(message)) or one_line(message))}{note}",
+        file=sys.stderr,
+        flush=True,
+    )
     sys.exit(exit_code)
 
 
@@ -79,9 +84,10 @@ def one_line_errors() -> Iterator[None]:
         if process_rank() == 0:
             print(stopped, file=sys.stderr, flush=True)
         sys.exit(stopped.exit_code)
-    except KeyboardInterrupt:
-        print("Stopped.", file=sys.stderr)
-        sys.exit(130)
+    except KeyboardInterrupt as stopped:  # carries the signal's number
+        if process_rank() == 0:
+            print("Stopped.", file=sys.stderr)
+        sys.exit(128 + (stopped.args[0] if stopped.args else 2))
     except UsageError as error:
         if os.environ.get("QUICKSTUDY_DEBUG"):
             raise
@@ -91,8 +97,10 @@ def one_line_errors() -> Iterator[None]:
     except Exception as error:
         if os.environ.get("QUICKSTUDY_DEBUG") or not _is_input_error(error):
             raise
+        if process_rank() and getattr(error, "same_on_every_rank", False):
+            sys.exit(1)
         hint = " (QUICKSTUDY_DEBUG=1 shows the traceback)" if isinstance(error, RuntimeError) else ""
-        stop(f"{error}{hint}", exit_code=1)
+        stop(f"{error}{hint}", exit_code=1, note="".join(getattr(error, "__notes__", ())))
 
 
 def _is_input_error(error: Exception) -> bool:

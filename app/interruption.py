@@ -1,84 +1,120 @@
-"""Ctrl-C and the cluster's SIGTERM stop a run between two steps, with its state saved."""
+"""A signal stops a run between two steps, or in the middle of a validation, with its state saved."""
 
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable
 from typing import Any
 
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from app.errors import InterruptedRun
-from app.run_folder import RunFolder
+from app.run_checkpoint import RunCheckpoint
+from app.signals import StopSignals
+from modules.resume_point import begin_with_validation
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-RANKS_AGREE_EVERY = 10  # steps; ranks that stopped at different steps would wait for each other for ever
-
-
-@contextmanager
-def handlers_kept() -> Iterator[None]:
-    """Puts the signals' handlers back as they were: Lightning leaves its own, or none, behind."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+RANKS_AGREE_EVERY = 1.0  # seconds, about; ranks that stopped at different steps would wait for each other for ever
 
 
 class Interruption(Callback):
-    """Saves last.ckpt and ends the run after the step in which the signal came; a second signal ends it at once.
+    """Saves last.ckpt and ends the run after the step in which a signal came; a second signal ends it at once.
 
     Args:
-        run: The run's folder.
-        resume_command: Gives the command that continues the run.
+        signals: What has come.
+        how_to_go_on: Gives the sentence that says where the state is and what continues it.
     """
 
-    def __init__(self, run: RunFolder, resume_command: Callable[[], str]) -> None:
-        self.run = run
-        self.resume_command = resume_command
-        self.signal: int | None = None
-        self._saved = False
-        self._before: dict[int, Any] = {}
+    def __init__(self, signals: StopSignals, how_to_go_on: Callable[[], str]) -> None:
+        self.signals, self.how_to_go_on = signals, how_to_go_on
+        self._stop = False  # agreed by all ranks
+        self._validating = False
+        self._batches = 0
+        self._agreed = (0, 0.0)  # batches and seconds when the ranks last asked each other
+        self._next_agreement = 1
+
+    # ---- whose handlers: Lightning puts its own in place when a Trainer begins
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        # Not before: Lightning installs its own handler for SIGTERM, which would stop the ranks at different steps.
-        if threading.current_thread() is threading.main_thread():
-            for number in SIGNALS:
-                self._before[number] = signal.signal(number, self._remember)
+        self.signals.install()
+        self.signals.postponed = True
+        self._agreed = (self._batches, time.monotonic())
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self.signals.postponed = False
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        stop = self.signal is not None
-        if trainer.world_size > 1:
-            if trainer.global_step % RANKS_AGREE_EVERY:
-                return
-            stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
-        if stop:
-            trainer.save_checkpoint(self.run.last_checkpoint)
-            self._saved = True
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.signals.install()
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.signals.install()
+
+    # ---- training
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
+        self._batches += 1
+        self._stop = self._stop or self._ranks_agree(trainer)
+        if self._stop and not pl_module.validation_is_due:
+            self._save(trainer)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        self._end(trainer)  # here, when the step before has been logged
+        if self._stop:  # only here: by now the step before has been logged
+            self._end(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._stop:
+            self._end(trainer)
+
+    def _ranks_agree(self, trainer: Trainer) -> bool:
+        """Whether a signal has come to any rank; asked about once a second, because asking takes time."""
+        stop = self.signals.number is not None
+        if trainer.world_size == 1 or self._batches < self._next_agreement:
+            return stop and trainer.world_size == 1
+        batches, since = self._agreed
+        seconds = (time.monotonic() - since) / (self._batches - batches)
+        asked = torch.tensor([float(stop), seconds], device=trainer.strategy.root_device)
+        answer = trainer.strategy.reduce(asked, reduce_op="max")
+        assert isinstance(answer, torch.Tensor)
+        any_stop, slowest = answer.tolist()
+        self._agreed = (self._batches, time.monotonic())
+        self._next_agreement = self._batches + max(1, min(100, int(RANKS_AGREE_EVERY / max(slowest, 1e-6))))
+        return any_stop > 0
+
+    # ---- validation, which may take minutes
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn != "fit":
+            self.signals.install()
+            return
+        self._validating = True
+        if self._stop:
+            self._stop_validation(trainer)
+
+    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        # Ranks may validate different numbers of batches, so that they cannot ask each other; a cluster tells them all.
+        if self._validating and self.signals.number is not None:
+            self._stop_validation(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._validating = False
+
+    def _stop_validation(self, trainer: Trainer) -> None:
+        self._save(trainer)
         self._end(trainer)
 
-    def _end(self, trainer: Trainer) -> None:
-        if self._saved:
-            raise InterruptedRun(
-                f"Stopped after step {trainer.global_step:,}; the state is in {self.run.last_checkpoint}. "
-                f"Continue with: {self.resume_command()}",
-                exit_code=128 + (self.signal or signal.SIGTERM),
-            )
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        if self._validating:
+            begin_with_validation(checkpoint)
 
-    def _remember(self, number: int, frame: Any) -> None:
-        if self.signal is not None:
-            raise KeyboardInterrupt
-        self.signal = number
+    # ---- both
+
+    def _save(self, trainer: Trainer) -> None:
+        """Saves, except at the last step before its validation: there is no training left to begin with that."""
+        if not (self._validating and trainer.global_step == trainer.max_steps):
+            checkpointing = trainer.checkpoint_callback
+            assert isinstance(checkpointing, RunCheckpoint)
+            checkpointing.write_last(trainer)
+
+    def _end(self, trainer: Trainer) -> None:
+        where = "in the validation after" if self._validating else "after"
+        raise InterruptedRun(
+            f"Stopped {where} step {trainer.global_step:,}.{self.how_to_go_on()}", self.signals.exit_code
+        )

@@ -1,6 +1,7 @@
 """metrics.csv: every logged value, one row for each step, in a file that any spreadsheet opens."""
 
 import csv
+import io
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -8,21 +9,24 @@ from typing import Any
 from pytorch_lightning.loggers.logger import Logger, rank_zero_experiment
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
+from app.whole_file import write_whole
+
 
 class MetricsFile(Logger):
-    """Appends rows to a CSV file; a resumed run continues the file it finds.
+    """Appends rows to a CSV file; a resumed run continues the file it finds, without what it does again.
 
     Lightning's CSVLogger deletes the file of the run it resumes.
 
     Args:
         path: The file, in the run's folder.
+        trained: Training batches of the state that the run goes on from.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, trained: int = 0) -> None:
         super().__init__()
-        self.path = path
+        self.path, self.trained = path, trained
         self._columns: list[str] = []
-        self._continues = path.is_file()
+        self._begun = False
 
     @property
     def name(self) -> str:
@@ -51,31 +55,55 @@ class MetricsFile(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Adds one row; the first one after a resume drops the rows of the steps that are repeated."""
+        """Adds one row.
+
+        Raises:
+            OSError: If it cannot be written; names the file.
+        """
         row = {"step": -1 if step is None else step, **metrics}
-        if self._continues:
-            self._columns, rows = self._read()
-            self._write([old for old in rows if float(old["step"]) < row["step"]])
-            self._continues = False
+        row.pop("epoch", None)  # the task stream has none
+        if not self._begun:
+            self._begin(row)
         new = [name for name in row if name not in self._columns]
         if new:
             rows = self._read()[1] if self._columns else []
             self._columns += new
             self._write([*rows, row])
             return
-        with self.path.open("a", newline="") as file:
-            csv.DictWriter(file, self._columns).writerow(row)
+        try:
+            with self.path.open("a", newline="") as file:
+                csv.DictWriter(file, self._columns).writerow(row)
+        except OSError as error:
+            raise OSError(f"cannot write {self.path} ({error.strerror}).") from error
+
+    def _begin(self, first: dict[str, Any]) -> None:
+        """Drops the rows that are going to be written again.
+
+        Those are the later steps'; and the last validation's, where the state was saved before it had ended.
+        """
+        self._begun = True
+        if not self.path.is_file():
+            return
+        self._columns, rows = self._read()
+        kept = [row for row in rows if int(row["step"]) < self.trained]
+        self._write([row for row in kept if int(row["step"]) != first["step"] or _filled(row) != set(first)])
 
     def _read(self) -> tuple[list[str], list[dict[str, Any]]]:
+        """The columns and the whole rows: a killed process may have left half of one at the end."""
         with self.path.open(newline="") as file:
-            reader = csv.DictReader(file)
-            rows = [row for row in reader if row["step"]]
-            return list(reader.fieldnames or []), rows
+            lines = file.read().splitlines(keepends=True)
+        reader = csv.DictReader(line for line in lines if line.endswith("\n"))
+        rows = [row for row in reader if row["step"] and None not in row and None not in row.values()]
+        return list(reader.fieldnames or []), rows
 
     def _write(self, rows: list[dict[str, Any]]) -> None:
-        part = self.path.with_suffix(".part")
-        with part.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self._columns)
-            writer.writeheader()
-            writer.writerows(rows)
-        part.replace(self.path)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self._columns)
+        writer.writeheader()
+        writer.writerows(rows)
+        write_whole(self.path, text.getvalue())
+
+
+def _filled(row: dict[str, Any]) -> set[str]:
+    """The columns in which a row has a value."""
+    return {name for name, value in row.items() if value}

@@ -1,7 +1,6 @@
 """results.json and the line that ends a run: the accuracy with all that it depends on."""
 
 import json
-import os
 import platform
 import subprocess
 from dataclasses import dataclass
@@ -10,6 +9,8 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+
+from app.whole_file import write_whole
 
 PROTOCOL_NAMES = {"n_way": "way", "k_shot": "shot", "n_query": "query", "inner_steps": "steps"}
 
@@ -86,9 +87,7 @@ def readable(results: dict[str, Any]) -> str:
 
 def write_results(path: Path, results: dict[str, Any]) -> None:
     """Writes JSON whole or not at all."""
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(results, indent=2) + "\n")
-    os.replace(part, path)
+    write_whole(path, json.dumps(results, indent=2) + "\n")
 
 
 def versions() -> dict[str, str | None]:

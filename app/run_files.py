@@ -1,4 +1,4 @@
-"""Keeps a run's folder: the same on every rank, with its configuration and its last checkpoint."""
+"""Keeps a run's folder: the same on every rank, with its configuration."""
 
 from pathlib import Path
 from typing import Any
@@ -7,10 +7,11 @@ import yaml
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from app.run_folder import RunFolder
+from app.whole_file import write_whole
 
 
 class RunFiles(Callback):
-    """Writes config.yaml when a run starts and last.ckpt when it ends.
+    """Writes config.yaml when a run starts or goes on, and checks that all ranks go on from the same state.
 
     Args:
         run: The run's folder.
@@ -25,16 +26,18 @@ class RunFiles(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self.run.path = Path(trainer.strategy.broadcast(str(self.run.path)))
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and (stage == "fit" or not self.run.config.exists()):
             self.run.path.mkdir(parents=True, exist_ok=True)
-            if stage == "fit" or not (self.run.path / "config.yaml").exists():
-                (self.run.path / "config.yaml").write_text(self.config)
+            write_whole(self.run.config, self.config)
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        # Training need not end with a validation, after which Lightning would save. Not later than here: a checkpoint
-        # made after the end of training counts one batch twice when it is continued.
-        if trainer.global_step == trainer.max_steps:
-            trainer.save_checkpoint(self.run.last_checkpoint)
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.world_size > 1:
+            first = trainer.strategy.broadcast(trainer.global_step)
+            if first != trainer.global_step:
+                raise RuntimeError(
+                    f"this process goes on from step {trainer.global_step:,} and the first one from step {first:,}: "
+                    f"{self.run.path} must be one folder that all machines share."
+                )
 
 
 def config_text(config: dict[str, Any]) -> str:

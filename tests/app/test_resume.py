@@ -37,14 +37,14 @@ def signal_at_step(monkeypatch: pytest.MonkeyPatch):
     return arrange
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
 def test_interrupted_run_continues_bitwise(run, tiny, signal_at_step, number, code):
     handler = signal.getsignal(number)
     signal_at_step(3, number)
     stopped = run("fit", *tiny)
     assert stopped.code == code
     assert stopped.err.startswith(
-        "Stopped after step 3; the state is in runs/maml_glyphs_5w1s/0/checkpoints/last.ckpt."
+        "Stopped after step 3. The state is in runs/maml_glyphs_5w1s/0/checkpoints/last.ckpt; continue with: python"
     )
     assert len(stopped.err.splitlines()) == 1
     assert signal.getsignal(number) == handler
@@ -69,11 +69,11 @@ def test_last_continues_the_newest_run(run, tiny):
     assert all(torch.equal(value, whole[name]) for name, value in weights(RUN).items())
 
 
-def test_last_without_a_run_starts_one_and_says_so(run, tiny):
-    ended = run("fit", *tiny, "--trainer.max_steps=2", "--ckpt_path=last")
-    assert ended.code == 0, ended.err
-    assert "No run of maml_glyphs_5w1s to continue in runs/: starting a new one." in ended.out
-    assert RUN.is_dir()
+def test_last_without_a_run_is_refused(run, tiny):
+    ended = run("fit", *tiny, "--ckpt_path=last")
+    assert ended.code == 2
+    assert "there is no run of maml_glyphs_5w1s in runs/: leave --ckpt_path out, or set --resume auto" in ended.err
+    assert not RUN.exists()
 
 
 def test_rows_of_repeated_steps_are_dropped(run, tiny):
@@ -96,7 +96,8 @@ def test_stopping_before_the_first_validation_tests_the_last_weights(run, tiny):
     assert ended.code == 0, ended.err
     assert "No validation came before the end" in ended.out
     assert "test accuracy" in ended.out
-    assert [path.name for path in (RUN / "checkpoints").iterdir()] == ["last.ckpt"]
+    assert (RUN / "checkpoints" / "last.ckpt").is_file()
+    assert not list((RUN / "checkpoints").glob("best*"))
 
 
 def test_early_stopping_is_off_until_asked_for(run, tiny):
@@ -105,4 +106,5 @@ def test_early_stopping_is_off_until_asked_for(run, tiny):
     assert len(steps_of(RUN, "val/accuracy")) == 8
     assert run("fit", *tiny, *long, "--early_stopping.patience=2").code == 0
     assert len(steps_of(RUN.parent / "1", "val/accuracy")) < 8
-    assert sorted(path.name for path in (RUN / "checkpoints").iterdir()) == ["best-step=1.ckpt", "last.ckpt"]
+    names = sorted(path.name for path in (RUN / "checkpoints").iterdir())
+    assert names == ["best-step=1.ckpt", "last.ckpt", "previous.ckpt"]

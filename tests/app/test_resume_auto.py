@@ -1,0 +1,196 @@
+"""`fit --resume auto`: the same command, started again after whatever happened, ends as if nothing had."""
+
+import csv
+import json
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from pytorch_lightning import Callback
+
+from app.run_lock import RunLock
+from app.throughput import Throughput
+
+RUNS = Path("runs/maml_glyphs_5w1s")
+RUN = RUNS / "0"
+AUTO = "--resume=auto"
+CLOCK = ("tasks_per_second", "wall_time", "command", "checkpoint")  # what two equal runs need not share
+
+
+@pytest.fixture
+def whole(run, tiny):
+    """What a run that is never stopped leaves."""
+    assert run("fit", *tiny, "--trainer.default_root_dir=whole").code == 0
+    return left_by(Path("whole/maml_glyphs_5w1s/0"))
+
+
+def left_by(folder: Path) -> tuple[dict[str, torch.Tensor], list[dict[str, str]], dict[str, object]]:
+    """Weights, metrics and result of a run."""
+    state = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    with (folder / "metrics.csv").open(newline="") as file:
+        rows = [{k: v for k, v in row.items() if "tasks_per_second" not in k} for row in csv.DictReader(file)]
+    result = json.loads((folder / "results.json").read_text())
+    return state, rows, {key: value for key, value in result.items() if key not in CLOCK}
+
+
+def assert_same(folder: Path, whole) -> None:
+    state, rows, result = left_by(folder)
+    assert all(torch.equal(value, whole[0][name]) for name, value in state.items())
+    assert rows == whole[1]
+    assert result == whole[2]
+
+
+@pytest.fixture
+def signal_in(monkeypatch: pytest.MonkeyPatch):
+    """Sends this process one signal in a hook of training."""
+
+    def arrange(hook: str, step: int, number: int) -> None:
+        sent: list[int] = []
+
+        def send(self: Callback, trainer, *_) -> None:
+            if trainer.global_step == step and trainer.state.fn == "fit" and not sent:
+                sent.append(number)
+                os.kill(os.getpid(), number)
+
+        monkeypatch.setattr(Throughput, hook, send)
+
+    return arrange
+
+
+PLACES = [
+    ("on_train_start", 0),
+    ("on_train_batch_start", 1),
+    ("on_train_batch_start", 3),  # the last step: its validation is due then, and there is no step left after it
+    ("on_validation_batch_end", 2),
+    ("on_validation_batch_end", 4),
+    ("on_train_end", 4),
+]
+
+
+@pytest.mark.parametrize(("hook", "step"), PLACES)
+def test_a_signal_anywhere_loses_nothing(run, tiny, whole, signal_in, hook, step):
+    signal_in(hook, step, signal.SIGTERM)
+    stopped = run("fit", *tiny, AUTO)
+    if stopped.code:  # in on_train_end there is nothing left to stop
+        assert stopped.code == 143
+        assert stopped.err.startswith("Stopped ")
+        assert len(stopped.err.splitlines()) == 1
+    ended = run("fit", *tiny, AUTO)
+    assert ended.code == 0, ended.err
+    assert [path.name for path in RUNS.iterdir()] == ["0"]
+    assert_same(RUN, whole)
+
+
+def test_stopping_in_a_validation_repeats_it(run, tiny, signal_in):
+    signal_in("on_validation_batch_end", 2, signal.SIGUSR1)
+    stopped = run("fit", *tiny, AUTO)
+    assert stopped.code == 138
+    assert stopped.err.startswith("Stopped in the validation after step 2. The state is in ")
+    assert stopped.err.endswith(f"continue with: python train.py fit {' '.join(tiny)} {AUTO}\n")
+    ended = run("fit", *tiny, AUTO)
+    assert "Going on with runs/maml_glyphs_5w1s/0 from step 2." in ended.out
+    assert "step 2/4" in ended.out
+
+
+def test_a_finished_run_is_tested_again_and_stays_as_it_is(run, tiny, whole):
+    assert run("fit", *tiny, AUTO).code == 0
+    ended = run("fit", *tiny, AUTO)
+    assert ended.code == 0, ended.err
+    assert "Nothing was left to train: the run is at step 4." in ended.out
+    assert_same(RUN, whole)
+
+
+def test_another_configuration_gets_a_run_of_its_own(run, tiny):
+    assert run("fit", *tiny, "--trainer.max_steps=2").code == 0
+    assert run("fit", *tiny, AUTO).code == 0
+    assert sorted(path.name for path in RUNS.iterdir()) == ["0", "1"]
+    ended = run("fit", *tiny, "--trainer.max_steps=2", AUTO, "--trainer.strategy=ddp", "--checkpoint.every_minutes=1")
+    assert "Going on with runs/maml_glyphs_5w1s/0 from step 2." in ended.out
+    assert run("fit", *tiny, AUTO, "--seed_everything=1").code == 0
+    assert sorted(path.name for path in RUNS.iterdir()) == ["0", "1", "2"]
+
+
+def test_a_run_without_a_checkpoint_begins_again_in_its_folder(run, tiny, whole):
+    assert run("fit", *tiny, AUTO).code == 0
+    for path in (RUN / "checkpoints").iterdir():
+        path.unlink()
+    (RUN / "results.json").unlink()
+    ended = run("fit", *tiny, AUTO)
+    assert "Going on with runs/maml_glyphs_5w1s/0 from its beginning." in ended.out
+    assert_same(RUN, whole)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
+def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(run, tiny, whole, damage):
+    assert run("fit", *tiny, "--checkpoint.every_minutes=0", AUTO).code == 0
+    last = RUN / "checkpoints" / "last.ckpt"
+    data = bytearray(last.read_bytes())
+    weight = next(iter(torch.load(last, weights_only=True)["state_dict"].values()))
+    data[data.find(weight.numpy().tobytes())] ^= 255
+    last.write_bytes({"cut": bytes(data[:-1000]), "flipped": bytes(data), "empty": b""}[damage])
+    ended = run("fit", *tiny, "--checkpoint.every_minutes=0", AUTO)
+    assert ended.code == 0, ended.err
+    assert f"{last} is damaged: going on from {last.with_name('previous.ckpt')} instead." in ended.out
+    assert "from step 3." in ended.out
+    assert_same(RUN, whole)
+    assert last.with_name("damaged-last.ckpt").is_file()
+
+
+def test_no_sound_checkpoint_is_an_error(run, tiny):
+    assert run("fit", *tiny, AUTO).code == 0
+    for path in (RUN / "checkpoints").iterdir():
+        path.write_bytes(b"")
+    ended = run("fit", *tiny, AUTO)
+    assert ended.code == 2
+    assert "none of the 3 checkpoints of runs/maml_glyphs_5w1s/0 can be read" in ended.err
+
+
+def test_a_half_written_row_of_metrics_is_dropped(run, tiny, whole, signal_in):
+    signal_in("on_train_batch_start", 2, signal.SIGTERM)
+    assert run("fit", *tiny, AUTO).code == 143
+    with (RUN / "metrics.csv").open("a") as file:
+        file.write("3,0.1")
+    assert run("fit", *tiny, AUTO).code == 0
+    assert_same(RUN, whole)
+
+
+def hold(folder: Path, held, seconds: float) -> None:
+    lock = RunLock()
+    lock.acquire(folder)
+    held.set()
+    os.kill(os.getpid(), signal.SIGSTOP) if seconds < 0 else None
+
+
+def test_a_run_that_is_being_trained_is_refused(run, tiny, monkeypatch):
+    assert run("fit", *tiny, "--trainer.max_steps=2", AUTO).code == 0
+    monkeypatch.setattr("app.run_lock.WAIT_SECONDS", 0.5)
+    context = multiprocessing.get_context("spawn")
+    held = context.Event()
+    process = context.Process(target=hold, args=(RUN, held, -1.0))
+    process.start()
+    try:
+        assert held.wait(60)
+        ended = run("fit", *tiny, "--trainer.max_steps=2", AUTO)
+        assert ended.code == 1
+        assert f"runs/maml_glyphs_5w1s/0 is being trained by process {process.pid} on " in ended.err
+    finally:
+        process.kill()  # and the lock is free, whatever the process was doing
+        process.join()
+    assert run("fit", *tiny, "--trainer.max_steps=2", AUTO).code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--resume=yes"], "expected one of auto"),
+        (["--resume=auto", "--ckpt_path=last"], "leave --ckpt_path out"),
+    ],
+)
+def test_wrong_use(run, tiny, arguments, says):
+    ended = run("fit", *tiny, *arguments)
+    assert ended.code == 2
+    assert says in ended.err
+    assert ended.err.count("\n") == 1
