@@ -1,21 +1,27 @@
 """Weights & Biases: online where the user is logged in, else offline; never a prompt, never a crash."""
 
-import netrc
+import csv
+import logging
 import os
 import secrets
-import socket
+import shlex
+import shutil
 import sys
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.loggers.logger import Logger, rank_zero_experiment
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
+from app.wandb_login import wandb_mode
+
 PROJECT = "quickstudy"
 X_AXIS = "trainer/global_step"
+ADAPTED, INNER_STEP = "test/accuracy_after_inner_step", "test/inner_step"
+INIT_SECONDS, FINISH_SECONDS = 20, 20  # how long a server that does not answer may hold up a run
 
 
 class RunDashboard(WandbLogger):
@@ -28,6 +34,9 @@ class RunDashboard(WandbLogger):
 
     def __init__(self, run: Any, folder: Path) -> None:
         super().__init__(experiment=run, save_dir=str(folder), name=run.name, id=run.id)
+        self._folder = folder
+        self._is_complete = False
+        self._complained = False
 
     @property
     @rank_zero_experiment
@@ -38,22 +47,80 @@ class RunDashboard(WandbLogger):
     def log_hyperparams(self, params: Any) -> None:
         """The whole configuration was given at the start."""
 
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Logs one row; before the first one, the rows of the run's past that W&B does not have."""
+        if not self._is_complete and step is not None:
+            self._is_complete = True
+            self._attempt(lambda: self._add_past(step))
+        self._attempt(lambda: super(RunDashboard, self).log_metrics(metrics, step))
+
+    @rank_zero_only
+    def log_image(self, key: str, images: list[Any], step: int | None = None, **kwargs: Any) -> None:
+        """Logs pictures, which W&B copies first."""
+        self._attempt(lambda: super(RunDashboard, self).log_image(key, images, step, **kwargs))
+
     def add_results(self, results: dict[str, Any]) -> None:
         """Puts the test's result into the run's summary, and draws the adaptation curve."""
-        import wandb
+        self._attempt(lambda: self._add_results(results))
 
+    def _add_results(self, results: dict[str, Any]) -> None:
         self.experiment.summary.update(columns({results["split"]: results}))
-        curve = [(int(step), accuracy) for step, accuracy in results["adaptation_curve"].items()]
-        if curve:
-            table = wandb.Table(data=curve, columns=["inner step", "query accuracy"])
-            title = "query accuracy after each inner step"
-            plot = wandb.plot.line(table, "inner step", "query accuracy", title=title)
-            self.experiment.log({"test/adaptation_curve": plot, X_AXIS: results["global_step"]})
+        for inner_step, accuracy in results["adaptation_curve"].items():  # a table would wait for the server
+            row = {ADAPTED: accuracy, INNER_STEP: int(inner_step), X_AXIS: results["global_step"]}
+            self.experiment.log(row)
 
     def finish(self, failed: bool) -> None:
-        """Ends the W&B run; what cannot be uploaded stays in the run's folder."""
-        with suppress(Exception):
-            self.experiment.finish(exit_code=int(failed))
+        """Ends the W&B run within FINISH_SECONDS; what cannot be uploaded by then stays in the run's folder."""
+        self._attempt(lambda: self.experiment.finish(exit_code=int(failed)))
+        _end_process()
+
+    def _attempt(self, act: Callable[[], object]) -> None:
+        """Does it; what W&B raises is worth one line in a run's life."""
+        try:
+            act()
+        except Exception as error:
+            if not self._complained:
+                self._complained = True
+                print(self._complaint(error), file=sys.stderr)
+
+    def _complaint(self, error: BaseException) -> str:
+        if isinstance(error, TimeoutError):  # only `finish` has a limit
+            return f"W&B did not take everything in time; upload it with: {sync_command(self.experiment)}"
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        return f"W&B's log is not complete, metrics.csv is: {reason}"
+
+    def _add_past(self, first: int) -> None:
+        """Logs the rows of metrics.csv, and the pictures, that come after W&B's last row and before `first`.
+
+        A continued run begins a new log. Offline, nothing is known of the old ones. Where the run was killed they lack
+        their last rows, and `wandb sync` stops at their torn end and uploads nothing of what follows. So the new log
+        gets the whole run, and the old ones are marked as uploaded.
+        """
+        known = self.experiment.summary.get(X_AXIS, -1) if self.experiment.resumed else -1
+        past = [row for row in _past(self._folder) if known < row[0] < first]
+        for step, metrics, picture in past:
+            if picture is None:
+                super().log_metrics(metrics, step)
+            else:
+                super().log_image("val/episode", [str(picture)], step)
+        own = Path(self.experiment.dir).parent
+        for log in own.parent.glob("offline-run-*/*.wandb"):
+            if log.parent != own:
+                log.with_suffix(".wandb.synced").touch()
+
+
+def _past(folder: Path) -> list[tuple[int, dict[str, float], Path | None]]:
+    """What a run's folder holds of its past, by step: (step, metrics, None) or (step, {}, picture)."""
+    past: list[tuple[int, dict[str, float], Path | None]] = []
+    if (folder / "metrics.csv").is_file():
+        with (folder / "metrics.csv").open(newline="") as file:
+            for row in csv.DictReader(file):
+                if step := row.pop("step"):
+                    past.append((int(float(step)), {name: float(value) for name, value in row.items() if value}, None))
+    for picture in sorted(folder.glob("episodes/step-*.png")):
+        past.append((int(picture.stem.removeprefix("step-")), {}, picture))
+    return sorted(past, key=lambda row: row[0])
 
 
 def start_wandb(folder: Path, name: str, config: dict[str, Any]) -> Logger | None:
@@ -69,23 +136,36 @@ def start_wandb(folder: Path, name: str, config: dict[str, Any]) -> Logger | Non
         return None
     try:
         run = _init(folder, name, columns(config), mode)
+        run.define_metric(X_AXIS)
+        run.define_metric("*", step_metric=X_AXIS, step_sync=True)
+        run.define_metric(INNER_STEP)
+        run.define_metric(ADAPTED, step_metric=INNER_STEP)
+        (folder / "wandb_id").write_text(run.id + "\n")
     except Exception as error:  # whatever W&B cannot do, the training can go on
-        print(f"W&B did not start, metrics.csv is written all the same: {str(error).splitlines()[0]}", file=sys.stderr)
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        print(f"W&B did not start, metrics.csv is written all the same: {reason}", file=sys.stderr)
+        _end_process()
         return None
-    run.define_metric(X_AXIS)
-    run.define_metric("*", step_metric=X_AXIS, step_sync=True)
-    (folder / "wandb_id").write_text(run.id + "\n")
-    where = run.url if mode == "online" else f"offline; upload with: wandb sync {_shown(run.dir)}"
+    where = f"offline; upload with: {sync_command(run)}" if run.offline else run.url
     print(f"W&B: {where}")
     return RunDashboard(run, folder)
 
 
 def _init(folder: Path, name: str, config: dict[str, Any], mode: str) -> Any:
+    logging.raiseExceptions = False  # a full disk: W&B's debug.log would print a traceback for each of its lines
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # W&B's reports on itself complain where no server answers
     import wandb  # takes a second
 
     stored = folder / "wandb_id"
     run_id = stored.read_text().strip() if stored.is_file() else secrets.token_hex(4)
-    settings = wandb.Settings(silent=True, console="off", init_timeout=30)
+    settings = wandb.Settings(
+        silent=True,
+        console="off",
+        init_timeout=INIT_SECONDS,
+        finish_timeout=FINISH_SECONDS,
+        finish_timeout_raises=True,
+    )
+    wandb.setup(settings)  # `silent` at `init` comes too late for the login
     arguments: dict[str, Any] = {
         "project": os.environ.get("WANDB_PROJECT", PROJECT),
         "dir": str(folder.absolute()),  # W&B's own process may have another working directory
@@ -102,18 +182,24 @@ def _init(folder: Path, name: str, config: dict[str, Any], mode: str) -> Any:
     except Exception:
         if mode != "online":
             raise
+        _end_process()  # it would refuse the same id
+        wandb.setup(settings)
         return wandb.init(**(arguments | {"mode": "offline", "resume": None}))
 
 
-def wandb_mode() -> str:
-    """What WANDB_MODE says; else "online" with a login and a network, else "offline"."""
-    asked = os.environ.get("WANDB_MODE")
-    if os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1", "yes"):
-        return "disabled"
-    if asked:
-        return {"dryrun": "offline", "run": "online"}.get(asked, asked)
-    host = urlparse(os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")).hostname or "api.wandb.ai"
-    return "online" if _logged_in(host) and _reachable(host) else "offline"
+def _end_process() -> None:
+    """Ends W&B's own process, or what is left of one that was killed, which would print a traceback at our exit."""
+    import wandb
+
+    with suppress(Exception, SystemExit):
+        wandb.teardown()
+
+
+def sync_command(run: Any) -> str:
+    """What uploads a run's log, from the folder that the command was started in."""
+    program = ["wandb"] if shutil.which("wandb") else [sys.executable, "-m", "wandb"]
+    log = os.path.relpath(Path(run.dir).parent)
+    return shlex.join([*program, "sync", *([] if run.offline else ["--include-online"]), log])
 
 
 def columns(config: dict[str, Any]) -> dict[str, Any]:
@@ -132,27 +218,3 @@ def columns(config: dict[str, Any]) -> dict[str, Any]:
         elif name not in flat:
             flat[name] = value
     return flat
-
-
-def _logged_in(host: str) -> bool:
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    path = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
-    try:
-        return netrc.netrc(path).authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
-
-
-def _reachable(host: str) -> bool:
-    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY")):
-        return True  # the proxy resolves the name
-    try:
-        socket.create_connection((host, 443), timeout=3).close()
-    except OSError:
-        return False
-    return True
-
-
-def _shown(folder: str) -> str:
-    return os.path.relpath(Path(folder).parent)

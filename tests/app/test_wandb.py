@@ -1,14 +1,21 @@
 """W&B is on by default and can never stop a run."""
 
 import csv
+import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 import wandb
 
-from app.wandb_run import columns, wandb_mode
+from app.wandb_login import _reachable, wandb_mode
+from app.wandb_run import columns
 
 RUN = Path("runs/maml_glyphs_5w1s/0")
+
+
+def steps_of(history: list[dict[str, Any]]) -> list[int]:
+    return [row["trainer/global_step"] for row in history if "train/loss" in row]
 
 
 @pytest.fixture
@@ -27,7 +34,7 @@ def test_offline_without_a_login(nobody):
 @pytest.mark.parametrize("reachable", [True, False])
 def test_online_with_a_login_and_a_network(nobody, monkeypatch, reachable):
     nobody.write_text("machine api.wandb.ai login user password 0123456789abcdef\n")
-    monkeypatch.setattr("app.wandb_run._reachable", lambda host: reachable)
+    monkeypatch.setattr("app.wandb_login._reachable", lambda url: reachable)
     assert wandb_mode() == ("online" if reachable else "offline")
     monkeypatch.setenv("WANDB_MODE", "disabled")
     assert wandb_mode() == "disabled"
@@ -36,6 +43,24 @@ def test_online_with_a_login_and_a_network(nobody, monkeypatch, reachable):
 def test_damaged_netrc_is_no_login(nobody):
     nobody.write_text("machine\n")
     assert wandb_mode() == "offline"
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://127.0.0.1:{port}", True),
+        ("http://127.0.0.1:{port}/wandb", True),
+        ("http://127.0.0.1:1", False),
+        ("http://127.0.0.1", False),  # nothing listens at port 80 here
+        ("127.0.0.1:{port}", False),
+        ("http://127.0.0.1:port", False),
+    ],
+)
+def test_reaches_the_urls_own_port(monkeypatch, url, expected):
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        assert _reachable(url.format(port=listener.getsockname()[1])) == expected
 
 
 def test_columns_are_flat_and_name_classes():
@@ -59,12 +84,12 @@ def test_run_goes_on_where_wandb_cannot_start(run, tiny, monkeypatch):
 def test_continued_run_keeps_its_wandb_id(run, tiny, monkeypatch, wandb_contents):
     monkeypatch.setenv("WANDB_MODE", "offline")
     assert run("fit", *tiny, "--trainer.max_steps=2").code == 0
-    wandb.teardown()  # as at the end of a process: W&B's own process tells its runs apart by their ids
     assert run("fit", *tiny, "--ckpt_path=last").code == 0
     files = sorted(RUN.glob("wandb/offline-run-*/*.wandb"))
     assert [path.name for path in files] == [f"run-{(RUN / 'wandb_id').read_text().strip()}.wandb"] * 2
-    steps = [row["trainer/global_step"] for path in files for row in wandb_contents(path)[1] if "train/loss" in row]
-    assert steps == [0, 1, 2, 3]
+    assert steps_of(wandb_contents(files[0])[1]) == [0, 1]
+    assert steps_of(wandb_contents(files[1])[1]) == [0, 1, 2, 3]
+    assert [path.with_suffix(".wandb.synced").exists() for path in files] == [True, False]
 
 
 def test_logger_false_leaves_metrics_alone(run, tiny, monkeypatch):
