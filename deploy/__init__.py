@@ -1,0 +1,1 @@
+"""Runs the image on clusters, and tries it before it goes there."""
