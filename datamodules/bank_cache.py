@@ -2,18 +2,23 @@
 
 A cached bank is a folder `NAME-KEY.bank/` of two files: images.npy, which the operating system maps and shares between
 processes, and classes.json. The key is a hash of everything the images were made from, so changed sources make a new
-folder instead of a stale answer. The folder appears by one rename, so nobody ever sees half of one.
+folder instead of a stale answer. The folder appears by one rename, so nobody ever sees half of one. Until then it is a
+hidden draft, which its builder keeps locked: one of a builder that was killed is removed after a day.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +28,8 @@ from datamodules.image_bank import ImageBank
 FORMAT_VERSION = 1
 CHECKED_BLOCKS = 64  # a checksum of at most this many blocks: finds damage, yet costs milliseconds for gigabytes
 BLOCK_BYTES = 1 << 20
+DAY = 24 * 3600
+BUILDER = "builder"  # the file in a draft that its builder keeps locked; the kernel unlocks it however the builder ends
 
 
 def user_cache() -> Path:
@@ -107,6 +114,8 @@ def _load(entry: Path) -> ImageBank | None:
     try:
         table = json.loads((entry / "classes.json").read_text("utf-8"))
         file = entry / "images.npy"
+        if table.pop("table_checksum") != _table_checksum(table):
+            return None
         if file.stat().st_size != table["bytes"] or _blocks_checksum(file) != table["checksum"]:
             return None
         # Mode "c" maps privately: torch gets a writable array (it warns about others), and the file never changes.
@@ -116,27 +125,54 @@ def _load(entry: Path) -> ImageBank | None:
         return None
 
 
+def _table_checksum(table: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(table, sort_keys=True).encode())
+
+
 def _store(bank: ImageBank, entry: Path) -> ImageBank:
     """Writes the bank beside `entry`, renames it into place and maps it."""
     entry.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned_drafts(entry.parent)
     draft = Path(tempfile.mkdtemp(prefix=f".{entry.name}-", dir=entry.parent))
     try:
-        with (draft / "images.npy").open("wb") as file:
-            np.save(file, bank.images.numpy())
-            file.flush()
-            os.fsync(file.fileno())  # else a power cut can leave a renamed, yet empty file
-        table = {
-            "names": bank.class_names,
-            "sizes": bank.class_size.tolist(),
-            "first_half": None if bank.first_half is None else bank.first_half.tolist(),
-            "bytes": (draft / "images.npy").stat().st_size,
-            "checksum": _blocks_checksum(draft / "images.npy"),
-        }
-        (draft / "classes.json").write_text(json.dumps(table), "utf-8")
-        draft.chmod(0o755)  # mkdtemp makes it private; the data may be shared
-        return _rename(draft, entry)
+        with (draft / BUILDER).open("wb") as builder:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(builder, fcntl.LOCK_EX)
+            _write(bank, draft)
+            (draft / BUILDER).unlink()
+            return _rename(draft, entry)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _write(bank: ImageBank, draft: Path) -> None:
+    with (draft / "images.npy").open("wb") as file:
+        np.save(file, bank.images.numpy())
+        file.flush()
+        os.fsync(file.fileno())  # else a power cut can leave a renamed, yet empty file
+    table: dict[str, Any] = {
+        "names": bank.class_names,
+        "sizes": bank.class_size.tolist(),
+        "first_half": None if bank.first_half is None else bank.first_half.tolist(),
+        "bytes": (draft / "images.npy").stat().st_size,
+        "checksum": _blocks_checksum(draft / "images.npy"),
+    }
+    table["table_checksum"] = _table_checksum(table)
+    (draft / "classes.json").write_text(json.dumps(table), "utf-8")
+    draft.chmod(0o755)  # mkdtemp makes it private; the data may be shared
+
+
+def _remove_abandoned_drafts(folder: Path) -> None:
+    """Removes what killed builders left: drafts a day away in time, in either direction, that nobody has locked."""
+    for draft in folder.glob(".*.bank-*"):
+        if not re.fullmatch(r"\..+\.bank-\w{8}", draft.name):
+            continue
+        with contextlib.suppress(OSError):  # gone by now, not ours, or no folder
+            if draft.is_symlink() or abs(time.time() - draft.stat().st_mtime) < DAY:
+                continue
+            with contextlib.suppress(FileNotFoundError), (draft / BUILDER).open("rb") as builder:
+                fcntl.flock(builder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(draft, ignore_errors=True)
 
 
 def _rename(draft: Path, entry: Path) -> ImageBank:
