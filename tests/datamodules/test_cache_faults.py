@@ -71,7 +71,7 @@ def test_damage_anywhere_is_found_and_mended(tmp_path, monkeypatch, file, damage
     monkeypatch.setattr(os, "fsync", lambda _: None)  # some hundred times
     load_or_build(tmp_path / "data", "toy", "k", bank)
     path = tmp_path / "data" / "toy-k.bank" / file
-    for position in range(0, path.stat().st_size, 3):
+    for position in range(0, path.stat().st_size, 1 if file == "classes.json" else 3):
         data = bytearray(path.read_bytes())
         if damage == "cut":
             del data[position:]
@@ -124,7 +124,7 @@ def test_builders_killed_at_any_moment_harm_nobody(cache):
     assert left > 0  # else no round killed a builder in the middle
 
 
-def in_the_middle(monkeypatch: pytest.MonkeyPatch, then: Callable[[], None]) -> None:
+def in_the_middle(monkeypatch: pytest.MonkeyPatch, then: Callable[[], object]) -> None:
     """Makes a child, in which this is called, do something when half of the images are written."""
     whole = np.save
 
@@ -138,7 +138,7 @@ def in_the_middle(monkeypatch: pytest.MonkeyPatch, then: Callable[[], None]) -> 
     monkeypatch.setattr(np, "save", half)
 
 
-def child_in_the_middle(folder: Path, monkeypatch: pytest.MonkeyPatch, then: Callable[[], None]) -> Any:
+def child_in_the_middle(folder: Path, monkeypatch: pytest.MonkeyPatch, then: Callable[[], object]) -> Any:
     def build() -> None:
         in_the_middle(monkeypatch, then)
         assert_whole(load_or_build(folder, "toy", "k", bank))
@@ -181,7 +181,7 @@ def test_what_a_killed_builder_leaves_goes_after_a_day(cache, monkeypatch):
 @pytest.mark.parametrize("days", [-2, 2])
 def test_the_draft_of_a_living_builder_stays_however_old_it_seems(cache, monkeypatch, days):
     go_on = FORK.Event()
-    child = child_in_the_middle(cache, monkeypatch, lambda: go_on.wait(20) and None)
+    child = child_in_the_middle(cache, monkeypatch, lambda: go_on.wait(20))
     draft = draft_in(cache)
     os.utime(draft, (time.time() + days * DAY,) * 2)
     load_or_build(cache, "toy", "other", bank)
