@@ -91,18 +91,17 @@ class RunDashboard(WandbLogger):
         return f"W&B's log is not complete, metrics.csv is: {reason}"
 
     def _add_past(self, first: int) -> None:
-        """Logs the rows of metrics.csv, and the pictures, that come after W&B's last row and before `first`.
+        """Logs the rows of metrics.csv, and the pictures, that come between W&B's last row and `first`.
 
         A continued run begins a new log. Offline, nothing is known of the old ones. Where the run was killed they lack
         their last rows, and `wandb sync` stops at their torn end and uploads nothing of what follows. So the new log
         gets the whole run, and the old ones are marked as uploaded.
         """
-        known = self.experiment.summary.get(X_AXIS, -1) if self.experiment.resumed else -1
-        past = [row for row in _past(self._folder) if known < row[0] < first]
-        for step, metrics, picture in past:
-            if picture is None:
+        known = self.experiment.summary.get(X_AXIS, 0) if self.experiment.resumed else 0  # some of that step's rows
+        for step, metrics, picture in _past(self._folder):
+            if picture is None and known <= step < first:
                 super().log_metrics(metrics, step)
-            else:
+            elif picture is not None and known < step <= first:  # drawn after the step's validation
                 super().log_image("val/episode", [str(picture)], step)
         own = Path(self.experiment.dir).parent
         for log in own.parent.glob("offline-run-*/*.wandb"):

@@ -88,7 +88,9 @@ def test_continued_run_keeps_its_wandb_id(run, tiny, monkeypatch, wandb_contents
     files = sorted(RUN.glob("wandb/offline-run-*/*.wandb"))
     assert [path.name for path in files] == [f"run-{(RUN / 'wandb_id').read_text().strip()}.wandb"] * 2
     assert steps_of(wandb_contents(files[0])[1]) == [0, 1]
-    assert steps_of(wandb_contents(files[1])[1]) == [0, 1, 2, 3]
+    continued = wandb_contents(files[1])[1]
+    assert steps_of(continued) == [0, 1, 2, 3]
+    assert [row["trainer/global_step"] for row in continued if "val/episode/_type" in row] == [2]
     assert [path.with_suffix(".wandb.synced").exists() for path in files] == [True, False]
 
 
