@@ -83,6 +83,13 @@ def test_damage_anywhere_is_found_and_mended(tmp_path, monkeypatch, file, damage
     load_or_build(tmp_path / "data", "toy", "k", never)
 
 
+def test_another_class_name_in_the_table_is_damage(cache):
+    load_or_build(cache, "toy", "k", bank)
+    table = cache / "toy-k.bank" / "classes.json"
+    table.write_text(table.read_text().replace('"a"', '"c"'))
+    assert_whole(load_or_build(cache, "toy", "k", bank))
+
+
 def test_a_bank_in_use_outlives_its_file(cache):
     load_or_build(cache, "toy", "k", bank)
     loaded = load_or_build(cache, "toy", "k", never)
