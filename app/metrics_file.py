@@ -62,31 +62,22 @@ class MetricsFile(Logger):
         """
         row = {"step": -1 if step is None else step, **metrics}
         row.pop("epoch", None)  # the task stream has none
-        if not self._begun:
-            self._begin(row)
-        new = [name for name in row if name not in self._columns]
-        if new:
+        if not self._begun and self.path.is_file():
+            self._columns, rows = self._read()
+            self._write([old for old in rows if int(old["step"]) < self.trained])
+        self._begun = True
+        again = row["step"] < self.trained  # logged, perhaps, after the state was saved
+        if again or not set(self._columns) >= row.keys():
             rows = self._read()[1] if self._columns else []
-            self._columns += new
-            self._write([*rows, row])
+            kept = [old for old in rows if not (again and int(old["step"]) == row["step"] and _share_a_value(old, row))]
+            self._columns += [name for name in row if name not in self._columns]
+            self._write([*kept, row])
             return
         try:
             with self.path.open("a", newline="") as file:
                 csv.DictWriter(file, self._columns).writerow(row)
         except OSError as error:
             raise OSError(f"cannot write {self.path} ({error.strerror}).") from error
-
-    def _begin(self, first: dict[str, Any]) -> None:
-        """Drops the rows that are going to be written again.
-
-        Those are the later steps'; and the last validation's, where the state was saved before it had ended.
-        """
-        self._begun = True
-        if not self.path.is_file():
-            return
-        self._columns, rows = self._read()
-        kept = [row for row in rows if int(row["step"]) < self.trained]
-        self._write([row for row in kept if int(row["step"]) != first["step"] or _filled(row) != set(first)])
 
     def _read(self) -> tuple[list[str], list[dict[str, Any]]]:
         """The columns and the whole rows: a killed process may have left half of one at the end."""
@@ -104,6 +95,5 @@ class MetricsFile(Logger):
         write_whole(self.path, text.getvalue())
 
 
-def _filled(row: dict[str, Any]) -> set[str]:
-    """The columns in which a row has a value."""
-    return {name for name, value in row.items() if value}
+def _share_a_value(row: dict[str, Any], other: dict[str, Any]) -> bool:
+    return any(row.get(name) for name in other if name != "step")

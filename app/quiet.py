@@ -14,6 +14,7 @@ KNOWN = (
     r".*Your `IterableDataset` has `__len__`",
     r"Be aware that when using `ckpt_path`, callbacks used",  # `test` needs no callback of `fit`
     r"It is recommended to use `self\.log\(.*sync_dist=True",  # learners reduce their scores themselves
+    r"The ``compute`` method of metric TaskMean was called before",  # a rank that no validation task was left for
     r"The `srun` command is available on your system",
     r".*There is a wandb run already in progress",
     r".*LightningCLI's args parameter is intended",

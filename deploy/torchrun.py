@@ -31,6 +31,9 @@ def main(arguments: Sequence[str]) -> int:
         75 where the training had begun and the first machine, at which the others meet, is gone.
     """
     os.environ.setdefault("PET_SIGNALS_TO_HANDLE", ",".join(SIGNALS))
+    # With the store that torchrun shares between its restarts, a restarted process finds the addresses that the others
+    # had before theirs, and fails again, often until no restart is left.
+    os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     for (
         name
     ) in SIGNALS:  # torchrun listens only once the machines have met; a container's first process is deaf till then

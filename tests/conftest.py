@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from tests.rank_pair import RankPair
+from tests.rank_group import RankGroup
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -24,8 +24,16 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def rank_pair() -> Iterator[RankPair]:
+def rank_pair() -> Iterator[RankGroup]:
     """Two gloo processes, started when first used."""
-    pair = RankPair()
+    pair = RankGroup(2)
     yield pair
     pair.stop()
+
+
+@pytest.fixture(scope="session")
+def rank_quartet() -> Iterator[RankGroup]:
+    """Four gloo processes, started when first used."""
+    quartet = RankGroup(4)
+    yield quartet
+    quartet.stop()

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.learnable_images import make_data
-from tests.rank_pair import RankPair
+from tests.rank_group import RankGroup
 from tests.training_runs import (
     METHODS,
     State,
@@ -72,7 +72,7 @@ def references(tmp_path_factory: pytest.TempPathFactory) -> dict[str, State]:
 
 @pytest.mark.parametrize("cell", cells(), ids=lambda cell: "-".join(map(str, cell)))
 def test_every_way_of_computing_gives_the_same_weights_and_buffers(
-    cell: Cell, references: dict[str, State], rank_pair: RankPair, tmp_path: Path
+    cell: Cell, references: dict[str, State], rank_pair: RankGroup, tmp_path: Path
 ) -> None:
     ranks = [train_and_resume(cell, tmp_path)] if cell.n_ranks == 1 else rank_pair(train_and_resume, cell, tmp_path)
     whole = ranks[0][0]

@@ -49,11 +49,11 @@ def make_learner(method: str, seed: int, **outer: Any) -> Learner:
 
 
 def make_trainer(*callbacks: pl.Callback, **changes: Any) -> pl.Trainer:
-    """A Trainer that prints nothing; over two ranks in a process of a RankPair."""
+    """A Trainer that prints nothing; over its ranks in a process of a RankGroup."""
     settings: dict[str, Any] = {"accelerator": "cpu", "max_steps": 6, "max_epochs": -1, "val_check_interval": 3}
     if "LOCAL_RANK" in os.environ:
         strategy = DDPStrategy(process_group_backend="gloo", cluster_environment=LightningEnvironment())
-        settings |= {"strategy": strategy, "devices": 2}
+        settings |= {"strategy": strategy, "devices": int(os.environ["TEST_RANKS"])}
     return pl.Trainer(
         callbacks=list(callbacks),
         enable_checkpointing=any(isinstance(c, pl.callbacks.ModelCheckpoint) for c in callbacks),

@@ -10,7 +10,7 @@ from datamodules.episode import Episode
 from modules.finite_check import FiniteCheck, NotFiniteError
 from modules.outer_gradient import OuterGradient
 from tests.learnable_images import make_data
-from tests.rank_pair import RankPair
+from tests.rank_group import RankGroup
 from tests.training_runs import checkpoints, make_learner, make_trainer, same, state_of
 
 BAD_TASKS = (17, 19)  # of step 3, whose tasks are 16 to 23
@@ -52,7 +52,7 @@ def test_the_step_and_its_tasks_are_named_and_the_weights_stay(outer: dict[str, 
 
 
 @pytest.mark.parametrize("method", ["maml", "protonet"])
-def test_both_ranks_say_the_same(rank_pair: RankPair, method: str) -> None:
+def test_both_ranks_say_the_same(rank_pair: RankGroup, method: str) -> None:
     first, second = rank_pair(train_into_poison, method)
     assert first[0] == second[0]
     assert "at fault: 17, 19)" in first[0]

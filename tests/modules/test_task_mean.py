@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from modules.task_mean import TaskMean
-from tests.rank_pair import RankPair
+from tests.rank_group import RankGroup
 
 SCORES = np.random.default_rng(0).random(37)
 
@@ -46,6 +46,6 @@ def mean_of_share(n_first: int) -> list[float]:
 
 
 @pytest.mark.parametrize("n_first", [19, 30, 37])
-def test_two_ranks_with_different_numbers_of_tasks_sum(rank_pair: RankPair, n_first: int) -> None:
+def test_two_ranks_with_different_numbers_of_tasks_sum(rank_pair: RankGroup, n_first: int) -> None:
     for result in rank_pair(mean_of_share, n_first):
         assert result == pytest.approx(expected(SCORES), rel=1e-12)

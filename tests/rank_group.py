@@ -1,4 +1,4 @@
-"""Two gloo processes that stay up and run one function after another, so that their start is paid once."""
+"""Gloo processes that stay up and run one function after another, so that their start is paid once."""
 
 import os
 import pickle
@@ -12,10 +12,15 @@ from typing import Any
 import torch
 
 
-class RankPair:
-    """Runs a function of an importable module as rank 0 and as rank 1 of one process group."""
+class RankGroup:
+    """Runs a function of an importable module as every rank of one process group.
 
-    def __init__(self) -> None:
+    Args:
+        size: Processes.
+    """
+
+    def __init__(self, size: int = 2) -> None:
+        self.size = size
         self.pipes: list[Connection] = []
         self.processes: list[Any] = []
 
@@ -33,12 +38,14 @@ class RankPair:
             errors = [error for _, error, _ in answers if error]
             if errors or not ready:
                 self.stop()  # one rank may wait for the other
-                raise RuntimeError(errors[0] if errors else f"{len(waiting)} of 2 ranks were silent for {timeout_s} s")
+                raise RuntimeError(
+                    errors[0] if errors else f"{len(waiting)} of {self.size} ranks were silent for {timeout_s} s"
+                )
             results |= {rank: result for rank, _, result in answers}
-        return [results[0], results[1]]
+        return [results[rank] for rank in range(self.size)]
 
     def stop(self) -> None:
-        """Ends both processes; the next call starts new ones."""
+        """Ends the processes; the next call starts new ones."""
         for process in self.processes:
             process.terminate()
             process.join()
@@ -49,19 +56,23 @@ class RankPair:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        for rank in range(2):
+        for rank in range(self.size):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(rank, port, theirs), daemon=True)
+            process = context.Process(target=_serve, args=(rank, self.size, port, theirs), daemon=True)
             process.start()
             theirs.close()
             self.pipes.append(ours)
             self.processes.append(process)
 
 
-def _serve(rank: int, port: int, pipe: Connection) -> None:
+def _serve(rank: int, size: int, port: int, pipe: Connection) -> None:
     torch.set_num_threads(1)
-    os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0"}  # what Lightning's environment reads
-    torch.distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    os.environ |= {
+        "LOCAL_RANK": str(rank),
+        "NODE_RANK": "0",
+        "TEST_RANKS": str(size),
+    }  # the first two are what Lightning's environment reads
+    torch.distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=size)
     while True:
         try:
             function, arguments = pickle.loads(pipe.recv_bytes())

@@ -1,0 +1,114 @@
+"""deploy/slurm.sbatch on a real Slurm, where there is one: requeued in mid-run, it ends as an undisturbed job does."""
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.comparison import differences
+
+REPOSITORY = Path(__file__).parents[2]
+SMALL = (
+    "--trainer.accelerator=cpu",
+    "--trainer.max_steps=150",
+    "--trainer.val_check_interval=25",
+    "--trainer.log_every_n_steps=5",
+    "--data.meta_batch_size=4",
+    "--data.evaluation.n_val_tasks=8",
+    "--data.evaluation.n_test_tasks=16",
+    "--model.backbone.filters=8",
+    "--checkpoint.every_minutes=0.02",
+)
+
+
+def slurm_answers() -> bool:
+    """Whether a node of a Slurm can take a job now."""
+    if shutil.which("sbatch") is None:
+        return False
+    asked = subprocess.run(["sinfo", "--noheader", "--format=%t"], capture_output=True, text=True, timeout=30)
+    return asked.returncode == 0 and "idle" in asked.stdout
+
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not slurm_answers(), reason="needs a Slurm with an idle node (slurmctld, slurmd)"),
+]
+
+
+class SlurmJob:
+    """Two processes on this machine's Slurm."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.log = folder, folder / "log.txt"
+        folder.mkdir()
+        options = [
+            "--gpus-per-node=0",
+            "--ntasks-per-node=2",
+            "--cpus-per-task=1",
+            f"--output={self.log}",
+            "--parsable",
+        ]
+        arguments = [*SMALL, f"--trainer.default_root_dir={folder / 'runs'}"]
+        command = ["sbatch", *options, "deploy/slurm.sbatch", "--config=configs/maml_glyphs_5w1s.yaml", *arguments]
+        environment = os.environ | {"WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True)
+        self.number = done.stdout.strip()
+
+    @property
+    def run(self) -> Path:
+        return self.folder / "runs" / "maml_glyphs_5w1s" / "0"
+
+    def said(self) -> str:
+        return self.log.read_text() if self.log.is_file() else ""
+
+    def wait_for(self, happened: Callable[[], bool], seconds: float = 180) -> float:
+        """How long it took."""
+        start = time.monotonic()
+        while not happened():
+            assert time.monotonic() < start + seconds, self.said()
+            time.sleep(0.1)
+        return time.monotonic() - start
+
+    def in_queue(self) -> bool:
+        asked = subprocess.run(["squeue", "--noheader", f"--jobs={self.number}"], capture_output=True, text=True)
+        return bool(asked.stdout.strip())
+
+    def control(self, *command: str) -> None:
+        subprocess.run([*command, self.number], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of a job that nothing happened to."""
+    job = SlurmJob(tmp_path_factory.mktemp("slurm") / "whole")
+    job.wait_for(lambda: not job.in_queue())
+    assert (job.run / "results.json").is_file(), job.said()
+    return job.run
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("scontrol", "requeue"),
+        ("scancel", "--signal=USR1"),  # what --signal sends to the processes before a time limit
+        ("scancel", "--signal=TERM"),
+        ("scancel", "--signal=TERM", "--full"),  # the script itself too, as in a preemption
+        ("scancel", "--signal=KILL"),  # as the kernel does where memory runs out
+    ],
+    ids=" ".join,
+)
+def test_requeued_in_mid_run(whole: Path, tmp_path: Path, command: tuple[str, ...]) -> None:
+    job = SlurmJob(tmp_path / "stopped")
+    job.wait_for(lambda: "step 50/150" in job.said())
+    job.control(*command)
+    if "KILL" in command[-1]:  # a failure: Slurm keeps it out of the queue, and so does the script
+        job.wait_for(lambda: not job.in_queue())
+        job.control("scontrol", "requeue")
+    job.wait_for(lambda: "start 2" in job.said(), 300)  # Slurm lets a requeued job wait for a while
+    job.wait_for(lambda: not job.in_queue())
+    assert differences(job.run, whole) == [], job.said()
+    assert "Going on with" in job.said()
