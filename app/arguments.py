@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from app.errors import UsageError
+from app.secret_values import refuse_secrets
 
 COMMANDS = ("fit", "validate", "test", "predict")
 CONFIG_FOLDER = Path(__file__).parents[1] / "configs"
@@ -61,8 +62,9 @@ def check_arguments(arguments: Sequence[str]) -> None:
     """Refuses what can be seen to be wrong without knowing the models.
 
     Raises:
-        UsageError: For an unknown command, a missing file, or an option that has no effect here.
+        UsageError: For a secret, an unknown command, a missing file, or an option that has no effect here.
     """
+    refuse_secrets(arguments, config_files(arguments))
     command = arguments[0]
     if command not in COMMANDS:
         hint = did_you_mean(command, COMMANDS) or f"; the commands are {', '.join(COMMANDS)}"
