@@ -1,6 +1,8 @@
 # Quickstudy's commands; `make help` lists them. A fresh machine needs make, gcc and Python 3.11 or 3.12 with its headers.
 VENV ?= .venv
 IMAGE ?= quickstudy
+# What builds and runs the image: docker, podman, or buildah (as root)
+ENGINE ?= docker
 # The first interpreter that fits (numpy 1.26 has no wheels for 3.13); another one: make train PYTHON=/path/to/python3.12
 PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
@@ -13,7 +15,7 @@ DEV_READY := $(VENV)/.dev-ready
 BENCH_READY := $(VENV)/.bench-ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all lint format bench image clean
+.PHONY: help setup train test test-all lint format bench image image-test clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,10 +31,11 @@ test: $(DEV_READY) ## run the quick tests
 test-all: $(DEV_READY) ## run every test
 	$(RUN) -m pytest $(ARGS)
 
-lint: $(DEV_READY) ## check style, format and types
+lint: $(DEV_READY) ## check style, format, types and pins
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+	$(RUN) -m tests.pin_check
 
 format: $(DEV_READY) ## rewrite the sources in the house format
 	$(RUN) -m ruff check --fix .
@@ -41,8 +44,11 @@ format: $(DEV_READY) ## rewrite the sources in the house format
 bench: $(BENCH_READY) ## measure speed beside other libraries, about 10 minutes; ARGS="outer_step --budget 60" for less
 	$(RUN) -m benchmarks $(ARGS)
 
-image: ## build the Docker image; IMAGE=name names it
-	docker build -t $(IMAGE) .
+image: ## build the image; IMAGE=name names it, ENGINE=podman or buildah builds it without Docker
+	$(ENGINE) build -t $(IMAGE) .
+
+image-test: ## build the image and try it as a cluster runs it, 15 minutes; ARGS="--no-build" tries the one that is there
+	$(PYTHON) -m deploy.image_test --engine $(ENGINE) --image $(IMAGE) $(ARGS)
 
 clean: ## remove the virtual environment and the tools' caches; runs/ and data/ stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
