@@ -52,7 +52,7 @@ class RunDashboard(WandbLogger):
         """Logs one row; before the first one, the rows of the run's past that W&B does not have."""
         if not self._is_complete and step is not None:
             self._is_complete = True
-            self._attempt(lambda: self._add_past(step))
+            self._attempt(lambda: self._add_past(metrics, step))
         self._attempt(lambda: super(RunDashboard, self).log_metrics(metrics, step))
 
     @rank_zero_only
@@ -90,8 +90,8 @@ class RunDashboard(WandbLogger):
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         return f"W&B's log is not complete, metrics.csv is: {reason}"
 
-    def _add_past(self, first: int) -> None:
-        """Logs the rows of metrics.csv, and the pictures, that come between W&B's last row and `first`.
+    def _add_past(self, row: Mapping[str, float], first: int) -> None:
+        """Logs the rows of metrics.csv, and the pictures, between W&B's last row and this one, of step `first`.
 
         A continued run begins a new log. Offline, nothing is known of the old ones. Where the run was killed they lack
         their last rows, and `wandb sync` stops at their torn end and uploads nothing of what follows. So the new log
@@ -99,7 +99,8 @@ class RunDashboard(WandbLogger):
         """
         known = self.experiment.summary.get(X_AXIS, 0) if self.experiment.resumed else 0  # some of that step's rows
         for step, metrics, picture in _past(self._folder):
-            if picture is None and known <= step < first:
+            is_this = step == first and bool((metrics.keys() & row.keys()) - {"epoch"})  # metrics.csv is written before
+            if picture is None and known <= step <= first and not is_this:
                 super().log_metrics(metrics, step)
             elif picture is not None and known < step <= first:  # drawn after the step's validation
                 super().log_image("val/episode", [str(picture)], step)

@@ -9,7 +9,7 @@ import pytest
 import wandb
 
 from app.wandb_login import _reachable, wandb_mode
-from app.wandb_run import columns
+from app.wandb_run import columns, start_wandb
 
 RUN = Path("runs/maml_glyphs_5w1s/0")
 
@@ -92,6 +92,22 @@ def test_continued_run_keeps_its_wandb_id(run, tiny, monkeypatch, wandb_contents
     assert steps_of(continued) == [0, 1, 2, 3]
     assert [row["trainer/global_step"] for row in continued if "val/episode/_type" in row] == [2]
     assert [path.with_suffix(".wandb.synced").exists() for path in files] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("last_row", "first", "step"),
+    [("2,0.25,,1\n", {"train/loss": 0.25, "epoch": 1}, 2), ("1,,0.7,0\n", {"val/loss": 0.7, "epoch": 0}, 1)],
+)
+def test_continued_log_holds_each_row_once(tmp_path, monkeypatch, wandb_contents, last_row, first, step):
+    """The first row after the checkpoint is a training step's or, where the validation comes again, that one's."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    (tmp_path / "metrics.csv").write_text("step,train/loss,val/loss,epoch\n0,1.0,,0\n1,0.5,,0\n" + last_row)
+    dashboard = start_wandb(tmp_path, "name", {})
+    dashboard.log_metrics(first, step)
+    dashboard.finish(failed=False)
+    rows = wandb_contents(next(tmp_path.glob("wandb/offline-run-*/*.wandb")))[1]
+    found = [{name: row[name] for name in ("train/loss", "val/loss") if name in row} for row in rows]
+    assert found == [{"train/loss": 1.0}, {"train/loss": 0.5}, {name: first[name] for name in first if name != "epoch"}]
 
 
 def test_logger_false_leaves_metrics_alone(run, tiny, monkeypatch):
