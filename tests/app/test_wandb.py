@@ -9,7 +9,7 @@ import pytest
 import wandb
 
 from app.wandb_login import _reachable, wandb_mode
-from app.wandb_run import columns, start_wandb
+from app.wandb_run import RunDashboard, columns, start_wandb
 
 RUN = Path("runs/maml_glyphs_5w1s/0")
 
@@ -103,6 +103,7 @@ def test_continued_log_holds_each_row_once(tmp_path, monkeypatch, wandb_contents
     monkeypatch.setenv("WANDB_MODE", "offline")
     (tmp_path / "metrics.csv").write_text("step,train/loss,val/loss,epoch\n0,1.0,,0\n1,0.5,,0\n" + last_row)
     dashboard = start_wandb(tmp_path, "name", {})
+    assert isinstance(dashboard, RunDashboard)
     dashboard.log_metrics(first, step)
     dashboard.finish(failed=False)
     rows = wandb_contents(next(tmp_path.glob("wandb/offline-run-*/*.wandb")))[1]
