@@ -47,7 +47,7 @@ bench: $(BENCH_READY) ## measure speed beside other libraries, about 10 minutes;
 image: ## build the image; IMAGE=name names it, ENGINE=podman or buildah builds it without Docker
 	$(ENGINE) build -t $(IMAGE) .
 
-image-test: ## build the image and try it as a cluster runs it, 15 minutes; ARGS="--no-build" tries the one that is there
+image-test: ## build the image and try it as a cluster runs it, 15 minutes and 20 GB; ARGS="--no-build" tries the one that is there
 	$(PYTHON) -m deploy.image_test --engine $(ENGINE) --image $(IMAGE) $(ARGS)
 
 clean: ## remove the virtual environment and the tools' caches; runs/ and data/ stay

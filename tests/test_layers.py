@@ -7,13 +7,14 @@ from pathlib import Path, PurePath
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-OWN_PACKAGES = {"app", "benchmarks", "datamodules", "modules", "tests", "train"}
+OWN_PACKAGES = {"app", "benchmarks", "datamodules", "deploy", "modules", "tests", "train"}
 
 # Which of our modules each part may import; the longest matching part decides. Tests and benchmarks may import all.
 ALLOWED_OWN = {
     "train": {"app"},
     "app": {"app", "modules", "datamodules"},
     "datamodules": {"datamodules"},
+    "deploy": {"deploy"},
     "modules": {"modules", "datamodules.episode", "datamodules.counter"},
     "modules.functional": {"modules.functional"},
 }
