@@ -67,7 +67,7 @@ def test_damage_anywhere_is_found_and_mended(tmp_path, monkeypatch, file, damage
     monkeypatch.setattr(os, "fsync", lambda _: None)  # some hundred times
     load_or_build(tmp_path / "data", "toy", "k", bank)
     path = tmp_path / "data" / "toy-k.bank" / file
-    for position in range(0, path.stat().st_size, 1 if file == "classes.json" else 7):
+    for position in range(0, path.stat().st_size, 2 if file == "classes.json" else 11):
         data = bytearray(path.read_bytes())
         if damage == "cut":
             del data[position:]
@@ -108,7 +108,7 @@ def test_builders_killed_at_any_moment_harm_nobody(cache):
     moments = random.Random(0)
     left = 0
     bank(LARGE)  # is made once, for all children
-    for round_ in range(20):
+    for round_ in range(12):
         folder = cache / str(round_)
         start = FORK.Barrier(3)
         children = [FORK.Process(target=build_in_child, args=(folder, start)) for _ in range(2)]
