@@ -1,5 +1,6 @@
 """Checkpoints on the disk: written whole or not at all, read without executing anything in them."""
 
+import io
 import os
 import zipfile
 from collections.abc import Callable
@@ -35,19 +36,21 @@ class WholeCheckpoints(TorchCheckpointIO):
         part = target.with_name(f".{target.name}.part")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
+            data = io.BytesIO()  # of a full disk, PyTorch's own writer says only that something failed
+            torch.save(checkpoint, data)
             with part.open("wb") as file:
-                torch.save(checkpoint, file)
+                file.write(data.getbuffer())
                 file.flush()
                 os.fsync(file.fileno())
             if target.name == LAST:
                 _keep(target, target.with_name(PREVIOUS))
             os.replace(part, target)
             _sync_folder(target.parent)
-        except (OSError, RuntimeError) as error:  # PyTorch's writer raises the latter for a full disk
+        except OSError as error:
             with suppress(OSError):
                 part.unlink()
-            reason = error.strerror if isinstance(error, OSError) else str(error).partition("\n")[0]
-            raise OSError(f"cannot write {os.path.relpath(target)} ({reason}); the one before is kept.") from error
+            reason = f"cannot write {os.path.relpath(target)} ({error.strerror}); the one before is kept."
+            raise OSError(reason) from error
 
     def load_checkpoint(
         self,

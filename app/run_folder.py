@@ -58,7 +58,7 @@ class RunFolder:
         if self.created and not any(next(self.path.glob(pattern), None) for pattern in kept):
             shutil.rmtree(self.path, ignore_errors=True)
             for parent in (self.path.parent, self.path.parent.parent):
-                if parent.is_dir() and not any(parent.iterdir()):
+                with suppress(OSError):  # not empty, or a mounted disk
                     parent.rmdir()
 
 

@@ -32,7 +32,8 @@ def run(arguments: list[str], kills: int, n_processes: int, seed: int, folder: P
         What was done, and under "differences" what differs.
     """
     whole, killed = folder / "whole", folder / "killed"
-    whole.mkdir(), killed.mkdir()
+    whole.mkdir()
+    killed.mkdir()
     command = ["fit", *arguments, "--resume", "auto"]
     started = time.monotonic()
     codes = Job(command, whole, n_processes).wait(PATIENCE)

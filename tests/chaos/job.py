@@ -39,11 +39,13 @@ class Job:
         try:
             os.setpgid(0, 0)
             log = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            os.dup2(log, 1), os.dup2(log, 2)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
             if n_processes > 1:
-                names = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "WORLD_SIZE": n_processes}
-                names |= {"LOCAL_WORLD_SIZE": n_processes, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-                os.environ |= {name: str(value) for name, value in names.items()} | {"TORCHELASTIC_RUN_ID": "chaos"}
+                numbers = {"RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "WORLD_SIZE": n_processes}
+                numbers |= {"LOCAL_WORLD_SIZE": n_processes, "MASTER_PORT": port}
+                os.environ |= {name: str(number) for name, number in numbers.items()}
+                os.environ |= {"MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_RUN_ID": "chaos"}
             torch.set_num_threads(1)
             main([*arguments, f"--trainer.default_root_dir={folder / 'runs'}"])
             code = 0
