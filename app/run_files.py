@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from pytorch_lightning import Callback, LightningModule, Trainer
 
@@ -49,10 +50,11 @@ class RunFiles(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.world_size > 1:
-            first = trainer.strategy.broadcast(trainer.global_step)
-            if first != trainer.global_step:
+            step = torch.tensor(trainer.global_step, dtype=torch.float64, device=trainer.strategy.root_device)
+            newest, oldest = (float(trainer.strategy.reduce(sign * step, reduce_op="max")) * sign for sign in (1, -1))
+            if newest != oldest:
                 raise RuntimeError(
-                    f"this process goes on from step {trainer.global_step:,} and the first one from step {first:,}: "
+                    f"one process goes on from step {newest:,.0f} and another from step {oldest:,.0f}: "
                     f"{self.run.path} must be one folder that all machines share."
                 )
 

@@ -11,6 +11,7 @@ import torch
 from wandb.proto import wandb_internal_pb2
 
 from app.cli import main
+from datamodules import Glyphs
 
 TINY = (
     "--trainer.accelerator=cpu",
@@ -45,6 +46,12 @@ def tiny() -> tuple[str, ...]:
 def wandb_contents() -> Callable[[Path], tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]]:
     """Reads an offline W&B file: the configuration, the history's rows, the summary."""
     return _contents
+
+
+@pytest.fixture(scope="session", autouse=True)
+def glyphs_are_drawn() -> None:
+    """Fills the cache, so that no command says that it draws."""
+    Glyphs().prepare_data()
 
 
 @pytest.fixture(autouse=True)

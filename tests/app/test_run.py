@@ -49,7 +49,7 @@ def read_metrics(run: Path) -> list[dict[str, str]]:
 
 
 def test_run_folder_holds_everything(trained):
-    names = {path.name for path in trained.run.iterdir()}
+    names = {path.name for path in trained.run.iterdir()} - {".lock"}
     assert names == {"config.yaml", "metrics.csv", "checkpoints", "results.json", "episodes", "wandb", "wandb_id"}
     assert (trained.run / "checkpoints" / "last.ckpt").is_file()
     assert trained.best.name in ("best-step=4.ckpt", "best-step=8.ckpt")

@@ -46,7 +46,8 @@ def run(arguments: list[str], kills: int, n_processes: int, seed: int, folder: P
     while sum(hits.values()) < kills:
         starts += 1
         kind = KINDS[starts % len(KINDS)]
-        hits.update([kind] if _killed(Job(command, killed, n_processes), killed, kind, seconds / 4, draw) else [])
+        if _killed(Job(command, killed, n_processes), killed, kind, seconds / (0.4 * kills), draw):
+            hits[kind] += 1
         if starts > 10 * kills:
             raise SystemExit(f"only {hits} of {kills} kills came in time: the training is too short")
     codes = Job(command, killed, n_processes).wait(PATIENCE)

@@ -65,7 +65,7 @@ def test_resources_are_asked_for_and_limited(pod):
 def test_the_machines_are_as_many_as_the_training_expects(pod):
     assert int(option(pod, "trainer.num_nodes")) == pod.nodes > 1
     assert int(option(pod, "trainer.devices")) == pod.processes
-    assert option(pod, "trainer.strategy") == "ddp"
+    assert "--config=configs/multi_node.yaml" in pod.container["args"]
 
 
 @each_pod

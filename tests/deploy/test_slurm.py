@@ -108,7 +108,9 @@ def test_requeued_in_mid_run(whole: Path, tmp_path: Path, command: tuple[str, ..
     if "KILL" in command[-1]:  # a failure: Slurm keeps it out of the queue, and so does the script
         job.wait_for(lambda: not job.in_queue())
         job.control("scontrol", "requeue")
-    job.wait_for(lambda: "start 2" in job.said(), 300)  # Slurm lets a requeued job wait for a while
+    waited = job.wait_for(lambda: "start 2" in job.said(), 300)  # Slurm lets a requeued job wait for a while
+    seconds = job.wait_for(lambda: "step 75/150" in job.said())
+    print(f"{' '.join(command)}: {waited:.0f} s in the queue, {seconds:.0f} s from the start to the next validation")
     job.wait_for(lambda: not job.in_queue())
     assert differences(job.run, whole) == [], job.said()
     assert "Going on with" in job.said()
