@@ -1,5 +1,6 @@
 """Stops a training whose loss or gradient is not finite any more, before it reaches the weights or a checkpoint."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
@@ -39,10 +40,9 @@ class FiniteCheck:
             scaled: Whether float16's loss is scaled: then gradients overflow now and then, and their step is left out.
         """
         values = [gradient.metrics["loss"]] + ([] if scaled else list(gradient.gradients.values()))
-        wrong = ~get_total_norm(values).isfinite()
-        if wrong.device.type == "cpu":
-            return bool(wrong)
-        found = torch.where(wrong, step, 0)
+        if values[0].device.type == "cpu":
+            return not _all_finite(values)
+        found = torch.where(get_total_norm(values).isfinite(), 0, step)
         earlier = self._first_wrong
         self._first_wrong = found if earlier is None else torch.where(earlier > 0, earlier, found)
         return False
@@ -90,9 +90,14 @@ def wrong_tasks(gradient_of: Callable[[Episode], OuterGradient], batches: Sequen
     for episode in batches:
         for i in range(len(episode.task_id)):
             gradient = gradient_of(episode.tasks(i, i + 1))
-            if not get_total_norm([gradient.metrics["loss"], *gradient.gradients.values()]).isfinite():
+            if not _all_finite([gradient.metrics["loss"], *gradient.gradients.values()]):
                 found.append(int(episode.task_id[i]))
     return found
+
+
+def _all_finite(values: Sequence[Tensor]) -> bool:
+    """Looks at sums: half as long as a norm takes, and a component that is not finite makes its sum so too."""
+    return all(math.isfinite(value.sum(dtype=torch.promote_types(value.dtype, torch.float32))) for value in values)
 
 
 def describe(step: int, tasks: range, wrong: Sequence[int]) -> str:
