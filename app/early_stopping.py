@@ -25,3 +25,8 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
         if patience is not None and patience < 1:
             raise ValueError(f"early_stopping.patience must be at least 1, got {patience}.")
         super().__init__(monitor, min_delta=min_delta, patience=patience or sys.maxsize, mode=mode)
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keeps a run stopped that was stopped before: started again, it would train to one more validation."""
+        if self.wait_count >= self.patience:
+            trainer.should_stop = True

@@ -103,6 +103,16 @@ def test_a_finished_run_is_tested_again_and_stays_as_it_is(run, tiny, whole):
     assert_same(RUN, whole)
 
 
+def test_a_run_that_was_stopped_early_stays_so(run, tiny):
+    early = (*tiny, "--trainer.max_steps=8", "--model.outer.lr=1e-12", "--early_stopping.patience=1", AUTO)
+    assert run("fit", *early).code == 0
+    rows = (RUN / "metrics.csv").read_text()
+    assert "\n7," not in rows
+    ended = run("fit", *early)
+    assert "Nothing was left to train: the run is at step 4." in ended.out
+    assert (RUN / "metrics.csv").read_text() == rows
+
+
 def test_another_configuration_gets_a_run_of_its_own(run, tiny):
     assert run("fit", *tiny, "--trainer.max_steps=2").code == 0
     assert run("fit", *tiny, AUTO).code == 0
