@@ -16,7 +16,7 @@ RANKS_AGREE_EVERY = 1.0  # seconds, about; ranks that stopped at different steps
 
 
 class Interruption(Callback):
-    """Saves last.ckpt and ends the run after the step in which a signal came; a second signal ends it at once.
+    """Saves last.ckpt and ends the run after the step in which a signal came; a second Ctrl-C ends it at once.
 
     Args:
         signals: What has come.

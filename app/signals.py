@@ -9,7 +9,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class StopSignals:
-    """Turns the signals into KeyboardInterrupt; while training, the first one only into a number to look at.
+    """Turns the first signal into KeyboardInterrupt, while training into a number to look at; a second Ctrl-C always.
 
     As a context manager it puts the handlers back as they were: Lightning leaves its own, or none, behind.
 
@@ -45,5 +45,6 @@ class StopSignals:
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         first, self.number = self.number is None, number
-        if not (first and self.postponed):
+        # Only a person means "at once" by a second one: a cluster may send several, and kills what takes too long.
+        if (first and not self.postponed) or (not first and number == signal.SIGINT):
             raise KeyboardInterrupt(number)

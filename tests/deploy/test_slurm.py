@@ -96,8 +96,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("scontrol", "requeue"),
         ("scancel", "--signal=USR1"),  # what --signal sends to the processes before a time limit
         ("scancel", "--signal=TERM"),
-        ("scancel", "--signal=TERM", "--full"),  # the script itself too, as in a preemption
-        ("scancel", "--signal=KILL"),  # as the kernel does where memory runs out
     ],
     ids=" ".join,
 )
@@ -105,12 +103,29 @@ def test_requeued_in_mid_run(whole: Path, tmp_path: Path, command: tuple[str, ..
     job = SlurmJob(tmp_path / "stopped")
     job.wait_for(lambda: "step 50/150" in job.said())
     job.control(*command)
-    if "KILL" in command[-1]:  # a failure: Slurm keeps it out of the queue, and so does the script
-        job.wait_for(lambda: not job.in_queue())
-        job.control("scontrol", "requeue")
     waited = job.wait_for(lambda: "start 2" in job.said(), 300)  # Slurm lets a requeued job wait for a while
     seconds = job.wait_for(lambda: "step 75/150" in job.said())
     print(f"{' '.join(command)}: {waited:.0f} s in the queue, {seconds:.0f} s from the start to the next validation")
     job.wait_for(lambda: not job.in_queue())
     assert differences(job.run, whole) == [], job.said()
     assert "Going on with" in job.said()
+
+
+def test_a_process_is_killed_and_the_job_requeued(whole: Path, tmp_path: Path) -> None:
+    job = SlurmJob(tmp_path / "killed")
+    job.wait_for(lambda: "step 50/150" in job.said())
+    subprocess.run(["pkill", "-KILL", "-f", f"^[^ ]*python train.py fit .*{job.folder}"], check=True)
+    job.wait_for(lambda: not job.in_queue())  # a failure, which Slurm keeps out of the queue
+    job.control("scontrol", "requeue")
+    job.wait_for(lambda: "start 2" in job.said(), 300)
+    job.wait_for(lambda: not job.in_queue())
+    assert differences(job.run, whole) == [], job.said()
+
+
+def test_a_cancelled_job_stays_cancelled_with_its_state_saved(tmp_path: Path) -> None:
+    job = SlurmJob(tmp_path / "cancelled")
+    job.wait_for(lambda: "step 50/150" in job.said())
+    job.control("scancel")
+    job.wait_for(lambda: not job.in_queue())
+    assert "Stopped after step " in job.said()
+    assert "back into the queue" not in job.said()
