@@ -21,7 +21,7 @@ class RunLock:
     def __init__(self) -> None:
         self._file: IO[str] | None = None
 
-    def acquire(self, folder: Path, wait_seconds: float = WAIT_SECONDS) -> None:
+    def acquire(self, folder: Path) -> None:
         """Takes the lock, waiting for a process that is about to end.
 
         Raises:
@@ -30,7 +30,7 @@ class RunLock:
         if self._file is not None:
             return
         file = (folder / NAME).open("a+")
-        deadline, said = time.monotonic() + wait_seconds, False
+        deadline, said = time.monotonic() + WAIT_SECONDS, False
         while not _locked(file):
             file.seek(0)
             owner = file.read().strip() or "another process"

@@ -168,11 +168,11 @@ def test_a_half_written_row_of_metrics_is_dropped(run, tiny, whole, signal_in):
     assert_same(RUN, whole)
 
 
-def hold(folder: Path, held, seconds: float) -> None:
+def hold(folder: Path, held) -> None:
     lock = RunLock()
     lock.acquire(folder)
     held.set()
-    os.kill(os.getpid(), signal.SIGSTOP) if seconds < 0 else None
+    os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def test_a_run_that_is_being_trained_is_refused(run, tiny, monkeypatch):
@@ -180,7 +180,7 @@ def test_a_run_that_is_being_trained_is_refused(run, tiny, monkeypatch):
     monkeypatch.setattr("app.run_lock.WAIT_SECONDS", 0.5)
     context = multiprocessing.get_context("spawn")
     held = context.Event()
-    process = context.Process(target=hold, args=(RUN, held, -1.0))
+    process = context.Process(target=hold, args=(RUN, held))
     process.start()
     try:
         assert held.wait(60)
