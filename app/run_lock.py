@@ -39,7 +39,7 @@ class RunLock:
                 raise RuntimeError(f"{folder} is being trained by {owner}: wait for it, or start a run of its own.")
             if not said:
                 print(
-                    f"{folder} is in use by {owner}: waiting for it to end, {wait_seconds:.0f} s at most.", flush=True
+                    f"{folder} is in use by {owner}: waiting for it to end, {WAIT_SECONDS:.0f} s at most.", flush=True
                 )
                 said = True
             time.sleep(0.2)
