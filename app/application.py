@@ -2,6 +2,8 @@
 
 import os
 import shlex
+import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from pytorch_lightning.loggers.logger import Logger
 from app.allocator import keep_freed_memory
 from app.arguments import without_option
 from app.checkpoint_choice import best_checkpoint
-from app.checkpoint_file import WholeCheckpoints
+from app.checkpoint_file import DamagedCheckpointError, WholeCheckpoints, load_whole
 from app.command_line import CommandLine
 from app.errors import InterruptedRun, process_rank
 from app.interruption import Interruption
@@ -23,11 +25,12 @@ from app.report import report
 from app.run_checkpoint import RunCheckpoint
 from app.run_files import RunFiles, config_text
 from app.run_folder import RUN_FOLDER_VARIABLE, RunFolder, new_run_folder
-from app.run_lock import RunLock
 from app.signals import StopSignals
 from app.throughput import Throughput
 from app.wandb_run import RunDashboard, start_wandb
 from modules.resume_point import batches_trained
+
+CHILDREN_SECONDS = 5.0  # for a process that stops by itself
 
 
 class Application(CommandLine):
@@ -43,7 +46,6 @@ class Application(CommandLine):
         keep_freed_memory()
         self.signals = signals
         self.run = RunFolder(Path())  # chosen when all that can be checked has been checked
-        self.lock = RunLock()
         self.throughput = Throughput()
         self.run_files = RunFiles(self.run)
         callbacks: list[Callback] = [self.throughput, self.run_files, Interruption(signals, self._how_to_go_on)]
@@ -83,7 +85,9 @@ class Application(CommandLine):
         self.datamodule.setup(self.command)
         self.model.setup(self.command)
         self._dump_config()
-        self.run_files.config = config_text(self.config_dump)
+        origin = self.options["ckpt_path"] if self.command == "fit" and self.continued is None else None
+        self.run_files.config = config_text(self.config_dump, origin)
+        self.run_files.step = self.loaded["global_step"] if self.loaded is not None else 0
         self._choose_folder()
         built = self.config_init[self.command]
         self.checkpointing: RunCheckpoint = built["checkpoint"]
@@ -100,9 +104,14 @@ class Application(CommandLine):
         except (KeyboardInterrupt, SystemExit) as stopped:  # the latter is Lightning's answer to the former
             raise InterruptedRun("Stopped at once." + self._how_to_go_on(), self.signals.exit_code) from stopped
         except Exception as error:
+            if self.signals.number is not None and not isinstance(error, InterruptedRun):
+                # Of several ranks the first one to stop, in a validation, leaves the others with a broken connection.
+                raise InterruptedRun("Stopped." + self._how_to_go_on(), self.signals.exit_code) from error
             error.add_note(self._how_to_go_on())
             raise
         finally:
+            if failed:
+                self._end_other_processes()
             os.environ.pop(RUN_FOLDER_VARIABLE, None)
             self._finish_wandb(failed)
             if failed and self.is_first:
@@ -169,7 +178,24 @@ class Application(CommandLine):
 
     def _best_checkpoint(self) -> str | None:
         best = self.checkpointing.best_model_path or best_checkpoint(self.run)
-        return os.path.relpath(best) if best else None
+        candidates = [Path(best), *self.run.best_checkpoints()] if best else []
+        for path in candidates:
+            try:
+                load_whole(path)
+            except DamagedCheckpointError as error:
+                if self.is_first:
+                    print(f"{error}: it is not tested.")
+            else:
+                return os.path.relpath(path)
+        return None
+
+    def _end_other_processes(self) -> None:
+        """Ends those that Lightning has started: they may wait for this one where no signal reaches them."""
+        started = getattr(self.trainer.strategy.launcher, "procs", [])
+        for process in started:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(CHILDREN_SECONDS)
+            process.kill()
 
     def _how_to_go_on(self) -> str:
         if self.command == "fit" and self.run.last_checkpoint.is_file():

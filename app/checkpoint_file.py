@@ -3,6 +3,7 @@
 import io
 import os
 import zipfile
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -58,8 +59,8 @@ class WholeCheckpoints(TorchCheckpointIO):
         map_location: Callable[..., Any] | None = lambda storage, _: storage,
         weights_only: bool | None = True,
     ) -> dict[str, Any]:
-        """Reads a checkpoint, whatever is asked for without executing anything."""
-        return super().load_checkpoint(path, map_location, weights_only=True)
+        """Reads a whole checkpoint, whatever is asked for without executing anything."""
+        return dict(load_whole(Path(path)))
 
 
 def load_whole(path: Path) -> Any:
@@ -68,16 +69,19 @@ def load_whole(path: Path) -> Any:
     Raises:
         DamagedCheckpointError: If it is not a checkpoint, cut short, or has a wrong checksum.
         UsageError: If it holds anything else than data: loading that could execute it.
+        OSError: If it cannot be read now, which says nothing of what is in it.
     """
     try:
         with zipfile.ZipFile(path) as archive:  # PyTorch does not compare the checksums that it writes
             broken = archive.testzip()
-    except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, zlib.error) as error:
         raise DamagedCheckpointError(f"{path} is not a checkpoint, or only a part of one") from error
     if broken:
         raise DamagedCheckpointError(f"{path} is damaged")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, MemoryError):
+        raise
     except Exception as error:  # torch names a dozen reasons in as many types
         if "Weights only load failed" in str(error):
             raise UsageError(f"{path} holds objects whose loading could execute code: it is not loaded") from error

@@ -14,10 +14,11 @@ from app.checkpoint_choice import choose_checkpoint
 from app.checkpoint_config import changed_arguments, check_same_method, checkpoint_config, read_checkpoint
 from app.early_stopping import EarlyStopping
 from app.episode_picture import EpisodePicture
-from app.errors import UsageError
+from app.errors import UsageError, process_rank
 from app.resumption import fallback_of, find_run, sound_state
 from app.run_checkpoint import RunCheckpoint
 from app.run_folder import RunFolder, run_of
+from app.run_lock import RunLock
 from app.trainer_options import DEFAULTS, check_counts, check_trainer_options
 from datamodules.base import EpisodeDataModule
 from modules import Learner
@@ -41,6 +42,7 @@ class CommandLine(LightningCLI):
         self.loaded: dict[str, Any] | None = None
         self.continued: RunFolder | None = None  # the run whose folder this one goes on in
         self.damaged: list[Path] = []  # its checkpoints that cannot be read
+        self.lock = RunLock()
         super().__init__(
             Learner,
             EpisodeDataModule,
@@ -132,6 +134,8 @@ class CommandLine(LightningCLI):
         if self.options.get("resume"):
             if given:
                 raise UsageError("--resume auto finds the checkpoint by itself: leave --ckpt_path out")
+            if self.options["trainer"].get("overfit_batches"):
+                raise UsageError("trainer.overfit_batches cannot be resumed: leave --resume out")
             self._find_own_run()
         elif self.command == "fit" and given:
             self._load_checkpoint(given, self.name)
@@ -162,6 +166,8 @@ class CommandLine(LightningCLI):
             self.checkpoint, self.loaded = chosen, read_checkpoint(chosen)
 
     def _load_state_of(self, run: RunFolder) -> None:
+        if process_rank() == 0:
+            self.lock.acquire(run.path)  # first: a process that is about to end may still write a newer state
         state = sound_state(run)
         if state is None:
             return

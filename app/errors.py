@@ -108,6 +108,7 @@ def _is_input_error(error: Exception) -> bool:
 
 
 def process_rank() -> int:
-    """This process's rank, from the launcher's environment variables."""
-    names = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
-    return next((int(os.environ[name]) for name in names if os.environ.get(name, "").isdigit()), 0)
+    """This process's rank, from the launcher's environment variables; of one that Lightning started, not 0 at least."""
+    names = ("RANK", "LOCAL_RANK", "SLURM_PROCID")  # in a shell of Slurm's, its own is the shell's
+    rank = next((int(os.environ[name]) for name in names if os.environ.get(name, "").isdigit()), 0)
+    return rank or (int(os.environ["NODE_RANK"]) if "RANK" not in os.environ and "NODE_RANK" in os.environ else 0)

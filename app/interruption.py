@@ -60,7 +60,8 @@ class Interruption(Callback):
             self._end(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._stop:
+        self._next_agreement = 0
+        if self._stop or self._ranks_agree(trainer):
             self._end(trainer)
 
     def _ranks_agree(self, trainer: Trainer) -> bool:
@@ -69,7 +70,7 @@ class Interruption(Callback):
         if trainer.world_size == 1 or self._batches < self._next_agreement:
             return stop and trainer.world_size == 1
         batches, since = self._agreed
-        seconds = (time.monotonic() - since) / (self._batches - batches)
+        seconds = (time.monotonic() - since) / max(1, self._batches - batches)
         asked = torch.tensor([float(stop), seconds], device=trainer.strategy.root_device)
         answer = trainer.strategy.reduce(asked, reduce_op="max")
         assert isinstance(answer, torch.Tensor)
@@ -87,6 +88,8 @@ class Interruption(Callback):
         self._validating = True
         if self._stop:
             self._stop_validation(trainer)
+        elif trainer.world_size > 1:  # while it waits for the others at the end, the first rank hears no signal
+            self._save(trainer)
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         # Ranks may validate different numbers of batches, so that they cannot ask each other; a cluster tells them all.
@@ -109,9 +112,9 @@ class Interruption(Callback):
     def _save(self, trainer: Trainer) -> None:
         """Saves, except at the last step before its validation: there is no training left to begin with that."""
         if not (self._validating and trainer.global_step == trainer.max_steps):
-            checkpointing = trainer.checkpoint_callback
-            assert isinstance(checkpointing, RunCheckpoint)
-            checkpointing.write_last(trainer)
+            for callback in trainer.callbacks:  # type: ignore[attr-defined]  # Lightning sets it without declaring it
+                if isinstance(callback, RunCheckpoint):
+                    callback.write_last(trainer)
 
     def _end(self, trainer: Trainer) -> None:
         where = "in the validation after" if self._validating else "after"

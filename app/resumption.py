@@ -25,7 +25,7 @@ ELSEWHERE = {
     },
     "data.init_args": {"root", "cache", "download", "loading"},
     "checkpoint": {"every_minutes"},
-    "": {"ckpt_path", "weights_only", "config", "resume"},
+    "": {"ckpt_path"},
 }
 
 
@@ -43,9 +43,17 @@ def find_run(root: Path, name: str, config: dict[str, Any]) -> RunFolder | None:
             stored = yaml.safe_load(run.config.read_text())
         except (OSError, yaml.YAMLError):
             continue
-        if isinstance(stored, dict) and what_is_trained(stored) == wanted:
+        begun_here = isinstance(stored, dict) and not stored.get("ckpt_path")  # not from another run's checkpoint
+        if begun_here and _agree(what_is_trained(stored), wanted):
             return run
     return None
+
+
+def _agree(stored: Any, wanted: Any) -> bool:
+    """Whether two configurations say the same where both say something: a later version may have more options."""
+    if isinstance(stored, dict) and isinstance(wanted, dict):
+        return all(_agree(stored[name], wanted[name]) for name in stored.keys() & wanted.keys())
+    return bool(stored == wanted)
 
 
 def what_is_trained(config: dict[str, Any]) -> dict[str, Any]:
@@ -61,20 +69,26 @@ def what_is_trained(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def sound_state(run: RunFolder) -> tuple[Path, dict[str, Any], list[Path]] | None:
-    """The newest checkpoint of a run that can be read, its contents, and the newer ones that cannot.
+    """The newest checkpoint of a run that is sound, its contents, and those that are damaged.
 
     Returns:
         None where the run has no checkpoint yet.
 
     Raises:
         UsageError: If it has some and all are damaged.
+        OSError: If one cannot be read, which says nothing of its contents.
     """
     damaged: list[Path] = []
+    sound: list[tuple[Path, dict[str, Any]]] = []
     for path in run.states():
         try:
-            return path, read_checkpoint(path), damaged
+            sound.append((path, read_checkpoint(path)))
         except DamagedCheckpointError:
             damaged.append(path)
+        if path.name == LAST and sound:
+            break
+    if sound:
+        return *max(sound, key=lambda state: state[1]["global_step"]), damaged
     if damaged:
         raise UsageError(
             f"none of the {len(damaged)} checkpoints of {run.path} can be read: move it away to start anew"

@@ -1,5 +1,9 @@
 """Keeps a run's folder: the same on every rank, with its configuration and all of its metrics."""
 
+import os
+import secrets
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +13,9 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from app.run_folder import RunFolder
 from app.whole_file import write_whole
+from modules.resume_point import batches_trained
+
+SHARED_SECONDS = 30.0  # for a network's file system to show a new file
 
 
 class RunFiles(Callback):
@@ -19,11 +26,13 @@ class RunFiles(Callback):
 
     Attributes:
         config: The resolved configuration, as config.yaml's text; set when it is known.
+        step: The outer step that this process goes on from; set when it is known.
     """
 
     def __init__(self, run: RunFolder) -> None:
         self.run = run
         self.config = ""
+        self.step = 0
         self._unlogged: dict[str, Any] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -31,6 +40,30 @@ class RunFiles(Callback):
         if trainer.is_global_zero and (stage == "fit" or not self.run.config.exists()):
             self.run.path.mkdir(parents=True, exist_ok=True)
             write_whole(self.run.config, self.config)
+        if trainer.world_size > 1 and stage == "fit":
+            self._check_ranks(trainer)
+
+    def _check_ranks(self, trainer: Trainer) -> None:
+        """Checks that all ranks see one folder and go on from one state.
+
+        Raises:
+            RuntimeError: On every rank, if they do not.
+        """
+        mark = self.run.path / f".shared-{trainer.strategy.broadcast(secrets.token_hex(8))}"
+        if trainer.is_global_zero:
+            mark.touch()
+        trainer.strategy.barrier("the mark is there")
+        seen = _appears(mark)
+        values = torch.tensor([self.step, -self.step, -float(seen)], device=trainer.strategy.root_device)
+        newest, oldest, unseen = trainer.strategy.reduce(values, reduce_op="max").tolist()
+        if trainer.is_global_zero:
+            mark.unlink()
+        if newest != -oldest or unseen == 0:
+            steps = f"one goes on from step {newest:,.0f} and another from step {-oldest:,.0f}"
+            raise RuntimeError(
+                f"the processes do not share one folder: {self.run.path} must be on a disk that all of them see"
+                f"{f' ({steps})' if newest != -oldest else ''}."
+            )
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Adds the training metrics that loggers get only after the callbacks, which a killed run would never log."""
@@ -41,29 +74,36 @@ class RunFiles(Callback):
             checkpoint["unlogged"] = {"step": progress.total.processed - 1, "metrics": metrics}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        self._unlogged = checkpoint.get("unlogged", {}) if trainer.state.fn == "fit" else {}
+        unlogged = checkpoint.get("unlogged", {}) if trainer.state.fn == "fit" else {}
+        # A batch of an outer step that is begun again is logged again.
+        trained = batches_trained(checkpoint, pl_module.outer.accumulate_batches) if unlogged else 0  # type: ignore[union-attr, arg-type]
+        self._unlogged = unlogged if unlogged.get("step", 0) < trained else {}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._unlogged.get("metrics"):
             for logger in trainer.loggers:
                 logger.log_metrics(self._unlogged["metrics"], self._unlogged["step"])
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.world_size > 1:
-            step = torch.tensor(trainer.global_step, dtype=torch.float64, device=trainer.strategy.root_device)
-            newest, oldest = (float(trainer.strategy.reduce(sign * step, reduce_op="max")) * sign for sign in (1, -1))
-            if newest != oldest:
-                raise RuntimeError(
-                    f"one process goes on from step {newest:,.0f} and another from step {oldest:,.0f}: "
-                    f"{self.run.path} must be one folder that all machines share."
-                )
+
+def _appears(path: Path) -> bool:
+    """Whether a file is there; a network's file system may show it a while after it was made."""
+    deadline = time.monotonic() + SHARED_SECONDS
+    while not path.exists():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+        with suppress(OSError):
+            os.listdir(path.parent)  # makes NFS look again
+    return True
 
 
-def config_text(config: dict[str, Any]) -> str:
-    """The resolved configuration as YAML that `--config` takes again: without the options of the command itself."""
-    kept = {
-        key: value
-        for key, value in config.items()
-        if key not in ("ckpt_path", "weights_only", "config", "return_predictions")
-    }
-    return yaml.safe_dump(kept, sort_keys=False)
+def config_text(config: dict[str, Any], origin: str | None = None) -> str:
+    """The resolved configuration as YAML that `--config` takes again: without the options of the command itself.
+
+    Args:
+        config: The resolved configuration.
+        origin: The other run's checkpoint that the run begins from.
+    """
+    commands_own = ("ckpt_path", "weights_only", "config", "return_predictions", "resume")
+    kept = {key: value for key, value in config.items() if key not in commands_own}
+    return yaml.safe_dump(kept | ({"ckpt_path": origin} if origin else {}), sort_keys=False)

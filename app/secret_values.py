@@ -7,7 +7,8 @@ from pathlib import Path
 
 from app.errors import UsageError
 
-SECRET_NAME = re.compile("KEY|TOKEN|SECRET|PASSWORD", re.IGNORECASE)
+WORDS = "KEY|APIKEY|TOKEN|SECRET|PASSWORD|PASSWD|PASS|PASSPHRASE|CREDENTIALS?|AUTH"
+SECRET_NAME = re.compile(rf"(?:^|_)(?:{WORDS})S?(?:_|$)", re.IGNORECASE)  # one of a name's words: not in KEYMAP
 SHORTEST = 8  # characters; a shorter value is hardly a secret, and is part of too much else
 
 

@@ -34,9 +34,8 @@ def main(arguments: Sequence[str]) -> int:
     # With the store that torchrun shares between its restarts, a restarted process finds the addresses that the others
     # had before theirs, and fails again, often until no restart is left.
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
-    for (
-        name
-    ) in SIGNALS:  # torchrun listens only once the machines have met; a container's first process is deaf till then
+    # torchrun listens only once the machines have met; a container's first process is deaf till then.
+    for name in SIGNALS:
         signal.signal(getattr(signal, name), _stop)
     try:
         run.run(run.parse_args(list(arguments)))

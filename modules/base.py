@@ -234,6 +234,7 @@ class Learner(Method):
         data = getattr(self.trainer, "datamodule", None)
         if data is not None:
             checkpoint["input_spec"] = data.input_spec()
+        checkpoint["train_metrics"] = dict(self.train_metrics)  # logged again where an outer step is begun again
         if self.task_chunk is not None:
             checkpoint["task_strategy"], checkpoint["task_chunk"] = self.task_strategy, self.task_chunk
 
@@ -253,6 +254,7 @@ class Learner(Method):
             self._chosen_strategy, self._layout_is_kept = checkpoint["task_strategy"], True
             sizes = [size for size in (self.outer.task_chunk, checkpoint.get("task_chunk")) if size]
             self._chunks.size = min(sizes, default=None)  # one that was halved stays so
+        self.train_metrics = checkpoint.get("train_metrics", {})
         rewind_to_outer_step(checkpoint, self.outer.accumulate_batches)
         if self._trainer:  # it loads the weights before it gives the model its precision: "64-true" would lose digits
             self._trainer.precision_plugin.convert_module(self)

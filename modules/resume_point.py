@@ -16,7 +16,7 @@ def rewind_to_outer_step(checkpoint: dict[str, Any], accumulate_batches: int) ->
     if fit_loop is None:
         return
     progress = fit_loop["epoch_loop.batch_progress"]
-    surplus = progress["current"]["processed"] - batches_trained(checkpoint, accumulate_batches)
+    surplus = progress["current"]["processed"] % accumulate_batches
     for counts in (progress["current"], progress["total"]):
         counts.update({stage: count - surplus for stage, count in counts.items()})
     fit_loop["epoch_loop.state_dict"]["_batches_that_stepped"] -= surplus  # what loggers count by
@@ -24,8 +24,8 @@ def rewind_to_outer_step(checkpoint: dict[str, Any], accumulate_batches: int) ->
 
 def batches_trained(checkpoint: dict[str, Any], accumulate_batches: int) -> int:
     """The batches of the outer steps that a checkpoint's weights have taken."""
-    processed: int = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["processed"]
-    return processed - processed % accumulate_batches
+    progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+    return int(progress["total"]["processed"] - progress["current"]["processed"] % accumulate_batches)
 
 
 def begin_with_validation(checkpoint: dict[str, Any]) -> None:

@@ -1,14 +1,17 @@
 """`fit --resume auto`: the same command, started again after whatever happened, ends as if nothing had."""
 
 import csv
+import errno
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from pytorch_lightning import Callback
 
 from app.run_lock import RunLock
@@ -74,10 +77,9 @@ PLACES = [
 def test_a_signal_anywhere_loses_nothing(run, tiny, whole, signal_in, hook, step):
     signal_in(hook, step, signal.SIGTERM)
     stopped = run("fit", *tiny, AUTO)
-    if stopped.code:  # in on_train_end there is nothing left to stop
-        assert stopped.code == 143
-        assert stopped.err.startswith("Stopped ")
-        assert len(stopped.err.splitlines()) == 1
+    assert stopped.code == 143
+    assert stopped.err.startswith("Stopped ")
+    assert len(stopped.err.splitlines()) == 1
     ended = run("fit", *tiny, AUTO)
     assert ended.code == 0, ended.err
     assert [path.name for path in RUNS.iterdir()] == ["0"]
@@ -148,6 +150,77 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(run, tiny, whole
     assert "from step 3." in ended.out
     assert_same(RUN, whole)
     assert last.with_name("damaged-last.ckpt").is_file()
+
+
+def test_a_damaged_best_checkpoint_is_not_tested(run, tiny):
+    assert run("fit", *tiny, AUTO).code == 0
+    best = RUN / "checkpoints" / "best-step=2.ckpt"
+    best.write_bytes(best.read_bytes()[:-1000])
+    ended = run("fit", *tiny, AUTO)
+    assert ended.code == 0, ended.err
+    assert f"{best} is not a checkpoint, or only a part of one: it is not tested." in ended.out
+    assert json.loads((RUN / "results.json").read_text())["checkpoint"] is None
+
+
+def test_a_checkpoint_that_cannot_be_read_now_is_not_damaged(run, tiny, monkeypatch):
+    assert run("fit", *tiny, AUTO).code == 0
+
+    def stale(*_, **__):
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("app.checkpoint_file.zipfile.ZipFile", stale)
+        ended = run("fit", *tiny, AUTO)
+    assert ended.code == 1
+    assert "Stale file handle" in ended.err
+    assert not (RUN / "checkpoints" / "damaged-last.ckpt").exists()
+    assert run("fit", *tiny, AUTO).code == 0
+
+
+def test_a_run_can_be_continued_by_its_path_too(run, tiny, whole, signal_in):
+    signal_in("on_train_batch_start", 2, signal.SIGTERM)
+    assert run("fit", *tiny, AUTO).code == 143
+    ended = run("fit", *tiny, f"--ckpt_path={RUN}/checkpoints/last.ckpt")
+    assert ended.code == 0, ended.err
+    assert_same(RUN, whole)
+    assert run("fit", f"--config={RUN}/config.yaml", "--ckpt_path=last").code == 0
+    assert [path.name for path in RUNS.iterdir()] == ["0"]
+
+
+def test_a_run_that_began_from_another_is_not_taken_for_this_one(run, tiny):
+    assert run("fit", *tiny, "--model.inner_lr=0.1").code == 0
+    shutil.copy(RUN / "checkpoints" / "last.ckpt", "origin.ckpt")
+    assert run("fit", *tiny, "--trainer.max_steps=6", "--ckpt_path=origin.ckpt").code == 0
+    assert "ckpt_path: origin.ckpt" in (RUNS / "1" / "config.yaml").read_text()
+    ended = run("fit", *tiny, "--trainer.max_steps=6", AUTO)
+    assert "Going on" not in ended.out
+    assert (RUNS / "2").is_dir()
+
+
+def test_a_run_of_a_version_with_fewer_options_is_continued(run, tiny):
+    assert run("fit", *tiny, AUTO).code == 0
+    config = yaml.safe_load((RUN / "config.yaml").read_text())
+    del config["data"]["init_args"]["evaluation"]["leaks"]
+    (RUN / "config.yaml").write_text(yaml.safe_dump(config))
+    assert "Going on with runs/maml_glyphs_5w1s/0 from step 4." in run("fit", *tiny, AUTO).out
+
+
+def test_another_checkpoint_callback_does_not_stand_in_the_way(run, tiny, whole, signal_in):
+    signal_in("on_train_batch_start", 2, signal.SIGTERM)
+    other = '[{"class_path": "pytorch_lightning.callbacks.ModelCheckpoint", "init_args": {"dirpath": "other"}}]'
+    stopped = run("fit", *tiny, AUTO, f"--trainer.callbacks={other}")
+    assert stopped.code == 143, stopped.err
+    assert run("fit", *tiny, AUTO, f"--trainer.callbacks={other}").code == 0
+    assert_same(RUN, whole)
+
+
+def test_an_outer_step_of_two_batches_is_logged_once(run, tiny, signal_in):
+    two = ("--model.outer.accumulate_batches=2", "--data.meta_batch_size=2")
+    assert run("fit", *tiny, *two, "--trainer.default_root_dir=whole").code == 0
+    signal_in("on_train_batch_start", 2, signal.SIGTERM)  # saved after the first batch of step 3
+    assert run("fit", *tiny, *two, AUTO).code == 143
+    assert run("fit", *tiny, *two, AUTO).code == 0
+    assert_same(RUN, left_by(Path("whole/maml_glyphs_5w1s/0")))
 
 
 def test_no_sound_checkpoint_is_an_error(run, tiny):

@@ -29,13 +29,15 @@ def start(folder: Path, arguments: tuple[str, ...], **environment: object) -> su
 
 
 @pytest.mark.slow
-def test_ranks_that_go_on_from_different_steps(tiny, tmp_path):
+@pytest.mark.parametrize("begun", [True, False])
+def test_each_machine_has_a_folder_of_its_own(tiny, tmp_path, begun):
     arguments = (*tiny, "--checkpoint.every_minutes=0")
-    stopped = start(tmp_path / "first", (*arguments, "--model.inner_lr=0.1"))
-    assert stopped.wait(120) == 0, stopped.communicate()
-    for path in (tmp_path / "first").glob("runs/*/0/checkpoints/*"):
-        if path.name != "previous.ckpt":  # of step 3
-            path.unlink()
+    if begun:
+        stopped = start(tmp_path / "first", (*arguments, "--model.inner_lr=0.1"))
+        assert stopped.wait(120) == 0, stopped.communicate()
+        for path in (tmp_path / "first").glob("runs/*/0/checkpoints/*"):
+            if path.name != "previous.ckpt":  # of step 3
+                path.unlink()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -58,5 +60,6 @@ def test_ranks_that_go_on_from_different_steps(tiny, tmp_path):
     for machine in machines:
         _, err = machine.communicate(timeout=120)
         assert machine.returncode == 1, err
-        assert "one process goes on from step 3 and another from step 0: " in err
-        assert "must be one folder that all machines share" in err
+        assert "the processes do not share one folder: " in err
+        assert "must be on a disk that all of them see" in err
+        assert ("one goes on from step 3 and another from step 0" in err) == begun
