@@ -47,7 +47,7 @@ class RunFiles(Callback):
         """Checks that all ranks see one folder and go on from one state.
 
         Raises:
-            RuntimeError: On every rank, if they do not.
+            ValueError: On every rank, if they do not.
         """
         mark = self.run.path / f".shared-{trainer.strategy.broadcast(secrets.token_hex(8))}"
         if trainer.is_global_zero:
@@ -59,8 +59,8 @@ class RunFiles(Callback):
         if trainer.is_global_zero:
             mark.unlink()
         if newest != -oldest or unseen == 0:
-            steps = f"one goes on from step {newest:,.0f} and another from step {-oldest:,.0f}"
-            raise RuntimeError(
+            steps = f"one goes on from step {newest:,.0f} and another from step {abs(oldest):,.0f}"
+            raise ValueError(
                 f"the processes do not share one folder: {self.run.path} must be on a disk that all of them see"
                 f"{f' ({steps})' if newest != -oldest else ''}."
             )

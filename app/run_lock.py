@@ -25,7 +25,7 @@ class RunLock:
         """Takes the lock, waiting for a process that is about to end.
 
         Raises:
-            RuntimeError: If another process keeps it; names the process.
+            ValueError: If another process keeps it; names the process.
         """
         if self._file is not None:
             return
@@ -36,7 +36,7 @@ class RunLock:
             owner = file.read().strip() or "another process"
             if time.monotonic() >= deadline:
                 file.close()
-                raise RuntimeError(f"{folder} is being trained by {owner}: wait for it, or start a run of its own.")
+                raise ValueError(f"{folder} is being trained by {owner}: wait for it, or start a run of its own.")
             if not said:
                 print(
                     f"{folder} is in use by {owner}: waiting for it to end, {WAIT_SECONDS:.0f} s at most.", flush=True

@@ -42,7 +42,7 @@ pytestmark = [
 class SlurmJob:
     """Two processes on this machine's Slurm."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *more: str) -> None:
         self.folder, self.log = folder, folder / "log.txt"
         folder.mkdir()
         options = [
@@ -52,7 +52,7 @@ class SlurmJob:
             f"--output={self.log}",
             "--parsable",
         ]
-        arguments = [*SMALL, f"--trainer.default_root_dir={folder / 'runs'}"]
+        arguments = [*SMALL, *more, f"--trainer.default_root_dir={folder / 'runs'}"]
         command = ["sbatch", *options, "deploy/slurm.sbatch", "--config=configs/maml_glyphs_5w1s.yaml", *arguments]
         environment = os.environ | {"WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1"}
         done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True)
@@ -111,11 +111,19 @@ def test_requeued_in_mid_run(whole: Path, tmp_path: Path, command: tuple[str, ..
     assert "Going on with" in job.said()
 
 
+def test_a_wrong_command_is_not_requeued(tmp_path: Path) -> None:
+    job = SlurmJob(tmp_path / "wrong", "--model.inner_lrr=3")
+    job.wait_for(lambda: not job.in_queue())
+    assert "did you mean --model.inner_lr?" in job.said()
+    assert "back into the queue" not in job.said()
+
+
 def test_a_process_is_killed_and_the_job_requeued(whole: Path, tmp_path: Path) -> None:
     job = SlurmJob(tmp_path / "killed")
     job.wait_for(lambda: "step 50/150" in job.said())
     subprocess.run(["pkill", "-KILL", "-f", f"^[^ ]*python train.py fit .*{job.folder}"], check=True)
-    job.wait_for(lambda: not job.in_queue())  # a failure, which Slurm keeps out of the queue
+    job.wait_for(lambda: not job.in_queue())  # a failure: nothing puts it back into the queue
+    assert "back into the queue" not in job.said()
     job.control("scontrol", "requeue")
     job.wait_for(lambda: "start 2" in job.said(), 300)
     job.wait_for(lambda: not job.in_queue())
