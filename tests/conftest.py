@@ -12,6 +12,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Leaves out what Lightning says of settings that are meant: no loader's workers, no logger, and so on."""
     config.addinivalue_line("filterwarnings", "ignore:::pytorch_lightning")
     config.addinivalue_line("filterwarnings", "ignore:.*LeafSpec")
+    config.addinivalue_line("filterwarnings", "ignore:The `srun` command is available")
 
 
 @pytest.fixture(autouse=True)

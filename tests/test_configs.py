@@ -1,6 +1,8 @@
 """Every file in configs/ says what it is and runs; new files are found by themselves."""
 
+import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,17 @@ def in_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WANDB_MODE", "disabled")
     monkeypatch.setattr("sys.argv", ["train.py"])
+
+
+@pytest.fixture
+def as_it_was() -> Iterator[None]:
+    """Takes back what a data parallel Trainer leaves in this process: a process group and its environment."""
+    before = dict(os.environ)
+    yield
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    os.environ.clear()
+    os.environ.update(before)
 
 
 def settings(name: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -72,7 +85,7 @@ def test_experiment_is_accepted_up_to_its_missing_data(name, capfd):
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
-def test_overlay_goes_behind_an_experiment(name, capfd):
+def test_overlay_goes_behind_an_experiment(name, capfd, as_it_was):
     configs = ["--config", str(CONFIGS / "maml_glyphs_5w1s.yaml"), "--config", str(CONFIGS / f"{name}.yaml")]
     main(["fit", *configs, *small("maml_glyphs_5w1s")])
     assert Path("runs/maml_glyphs_5w1s/0/results.json").is_file()
