@@ -45,8 +45,9 @@ def run(arguments: list[str], kills: int, n_processes: int, seed: int, folder: P
     starts = 0
     while sum(hits.values()) < kills:
         starts += 1
-        kind = KINDS[starts % len(KINDS)]
-        if _killed(Job(command, killed, n_processes), killed, kind, seconds / (0.4 * kills), draw):
+        finished = any(killed.glob("runs/*/*/results.json"))  # what is left to disturb is the test, which is short
+        kind, window = ("any", 0.5) if finished else (KINDS[starts % len(KINDS)], seconds / (0.4 * kills))
+        if _killed(Job(command, killed, n_processes), killed, kind, window, draw):
             hits[kind] += 1
         if starts > 10 * kills:
             raise SystemExit(f"only {hits} of {kills} kills came in time: the training is too short")
