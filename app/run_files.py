@@ -74,7 +74,8 @@ class RunFiles(Callback):
             checkpoint["unlogged"] = {"step": progress.total.processed - 1, "metrics": metrics}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        unlogged = checkpoint.get("unlogged", {}) if trainer.state.fn == "fit" else {}
+        goes_on = trainer.state.fn == "fit" and not self.run.created  # and does not begin from another run's checkpoint
+        unlogged = checkpoint.get("unlogged", {}) if goes_on else {}
         # A batch of an outer step that is begun again is logged again.
         trained = batches_trained(checkpoint, pl_module.outer.accumulate_batches) if unlogged else 0  # type: ignore[union-attr, arg-type]
         self._unlogged = unlogged if unlogged.get("step", 0) < trained else {}

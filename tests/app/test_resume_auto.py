@@ -54,7 +54,7 @@ def signal_in(monkeypatch: pytest.MonkeyPatch):
         sent: list[int] = []
 
         def send(self: Callback, trainer, *_) -> None:
-            if trainer.global_step == step and trainer.state.fn == "fit" and not sent:
+            if trainer.global_step == step and not sent:
                 sent.append(number)
                 os.kill(os.getpid(), number)
 
@@ -70,6 +70,7 @@ PLACES = [
     ("on_validation_batch_end", 2),
     ("on_validation_batch_end", 4),
     ("on_train_end", 4),
+    ("on_test_batch_end", 4),
 ]
 
 
@@ -188,10 +189,12 @@ def test_a_run_can_be_continued_by_its_path_too(run, tiny, whole, signal_in):
 
 
 def test_a_run_that_began_from_another_is_not_taken_for_this_one(run, tiny):
-    assert run("fit", *tiny, "--model.inner_lr=0.1").code == 0
+    assert run("fit", *tiny, "--model.inner_lr=0.1", "--trainer.val_check_interval=3").code == 0  # 4 is saved unlogged
     shutil.copy(RUN / "checkpoints" / "last.ckpt", "origin.ckpt")
     assert run("fit", *tiny, "--trainer.max_steps=6", "--ckpt_path=origin.ckpt").code == 0
     assert "ckpt_path: origin.ckpt" in (RUNS / "1" / "config.yaml").read_text()
+    with (RUNS / "1" / "metrics.csv").open(newline="") as file:  # nothing of the other run's
+        assert [row["step"] for row in csv.DictReader(file) if row["train/loss"]] == ["4", "5"]
     ended = run("fit", *tiny, "--trainer.max_steps=6", AUTO)
     assert "Going on" not in ended.out
     assert (RUNS / "2").is_dir()

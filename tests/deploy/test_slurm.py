@@ -10,19 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.comparison import differences
+from tests.deploy.small_job import SMALL_JOB
 
 REPOSITORY = Path(__file__).parents[2]
-SMALL = (
-    "--trainer.accelerator=cpu",
-    "--trainer.max_steps=150",
-    "--trainer.val_check_interval=25",
-    "--trainer.log_every_n_steps=5",
-    "--data.meta_batch_size=4",
-    "--data.evaluation.n_val_tasks=8",
-    "--data.evaluation.n_test_tasks=16",
-    "--model.backbone.filters=8",
-    "--checkpoint.every_minutes=0.02",
-)
 
 
 def slurm_answers() -> bool:
@@ -52,8 +42,8 @@ class SlurmJob:
             f"--output={self.log}",
             "--parsable",
         ]
-        arguments = [*SMALL, *more, f"--trainer.default_root_dir={folder / 'runs'}"]
-        command = ["sbatch", *options, "deploy/slurm.sbatch", "--config=configs/maml_glyphs_5w1s.yaml", *arguments]
+        arguments = [*SMALL_JOB, *more, f"--trainer.default_root_dir={folder / 'runs'}"]
+        command = ["sbatch", *options, "deploy/slurm.sbatch", *arguments]
         environment = os.environ | {"WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1"}
         done = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True)
         self.number = done.stdout.strip()

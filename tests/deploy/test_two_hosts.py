@@ -6,26 +6,13 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.comparison import differences
+from tests.deploy.small_job import SMALL_JOB
 from tests.deploy.two_hosts import TwoHosts, possible
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not possible(), reason="needs root and `ip netns` for two hosts on one machine"),
 ]
-SMALL = (
-    "--config=configs/maml_glyphs_5w1s.yaml",
-    "--config=configs/multi_node.yaml",
-    "--trainer.num_nodes=2",
-    "--trainer.accelerator=cpu",
-    "--trainer.max_steps=150",
-    "--trainer.val_check_interval=25",
-    "--trainer.log_every_n_steps=5",
-    "--data.meta_batch_size=4",
-    "--data.evaluation.n_val_tasks=8",
-    "--data.evaluation.n_test_tasks=16",
-    "--model.backbone.filters=8",
-    "--checkpoint.every_minutes=0.02",
-)
 LOST_AFTER = 15  # seconds without an answer after which a machine counts as lost, in place of five minutes
 
 
@@ -37,7 +24,8 @@ def start(tmp_path: Path) -> Iterator[object]:
     def start_hosts(folder: Path) -> TwoHosts:
         folder.mkdir()
         timeout = f"--trainer.strategy.init_args.timeout=0:00:{LOST_AFTER}"
-        arguments = ["fit", *SMALL, timeout, "--resume=auto", f"--trainer.default_root_dir={folder / 'runs'}"]
+        two = ["--config=configs/multi_node.yaml", "--trainer.num_nodes=2"]
+        arguments = ["fit", *SMALL_JOB, *two, timeout, "--resume=auto", f"--trainer.default_root_dir={folder / 'runs'}"]
         started.append(TwoHosts(folder, arguments))
         return started[-1]
 
