@@ -226,6 +226,15 @@ def test_an_outer_step_of_two_batches_is_logged_once(run, tiny, signal_in):
     assert_same(RUN, left_by(Path("whole/maml_glyphs_5w1s/0")))
 
 
+def test_a_run_of_several_epochs_goes_on_in_the_middle_of_one(run, tiny, signal_in):
+    epochs = ("--trainer.limit_train_batches=3", "--trainer.max_steps=8", "--trainer.val_check_interval=100")
+    assert run("fit", *tiny, *epochs, "--trainer.default_root_dir=whole").code == 0
+    signal_in("on_train_batch_start", 4, signal.SIGTERM)
+    assert run("fit", *tiny, *epochs, AUTO).code == 143
+    assert run("fit", *tiny, *epochs, AUTO).code == 0
+    assert_same(RUN, left_by(Path("whole/maml_glyphs_5w1s/0")))
+
+
 def test_no_sound_checkpoint_is_an_error(run, tiny):
     assert run("fit", *tiny, AUTO).code == 0
     for path in (RUN / "checkpoints").iterdir():
