@@ -11,13 +11,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from datamodules.episode import CLASSIFICATION, Episode, Objective
+from datamodules.episode_source import SPLITS, EpisodeSource
 from datamodules.image_bank import ImageBank
 from datamodules.leaks import leaks_between_splits, refusal
 from datamodules.pools import checked_pool
-from datamodules.sampling import ClassPool, EpisodeShape, draw_tasks
+from datamodules.sampling import ClassPool, EpisodeShape
 from datamodules.task_stream import TaskStream
-
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -107,8 +106,8 @@ class EpisodeDataModule(pl.LightningDataModule):
         self.bank: ImageBank | None = None
         self.pools: dict[str, ClassPool] = {}
         self.leaks: list[str] = []
+        self.source: EpisodeSource | None = None
         self._images_follow_device = True
-        self._device_images: Tensor | None = None
 
     # ---- what a data set implements
 
@@ -162,7 +161,8 @@ class EpisodeDataModule(pl.LightningDataModule):
             raise refusal(self.leaks)
         if self.leaks and (self.trainer is None or self.trainer.is_global_zero):
             print(f"warning: the splits leak: {'; '.join(self.leaks)}", file=sys.stderr, flush=True)
-        self.bank, self.pools = bank, pools
+        seeds = {split: self.seed if split == "train" else self.evaluation.seed for split in SPLITS}
+        self.bank, self.pools, self.source = bank, pools, EpisodeSource(bank, pools, self.shapes, seeds)
         self._images_follow_device = self._fits_device(bank.images)
 
     def train_dataloader(self) -> DataLoader[Any]:
@@ -184,8 +184,8 @@ class EpisodeDataModule(pl.LightningDataModule):
     def on_after_batch_transfer(self, batch: Tensor | Episode, dataloader_idx: int) -> Episode:
         """Makes the Episode: from task numbers where the images are on the device, else from the images gathered."""
         if isinstance(batch, Tensor):
-            batch = self._gather(self._split(), batch)
-        batch = batch._replace(support_x=self.normalise(batch.support_x), query_x=self.normalise(batch.query_x))
+            batch = self._draw(self._split(), batch)
+        batch = self._normalised(batch)
         # Of the task numbers the Trainer had no image to convert to its precision ("64-true", "bf16-true").
         return self.trainer.precision_plugin.convert_input(batch) if self.trainer else batch
 
@@ -201,8 +201,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         Returns:
             The Episode, on the device of `task_id`.
         """
-        episode = self._gather(split, task_id)
-        return episode._replace(support_x=self.normalise(episode.support_x), query_x=self.normalise(episode.query_x))
+        return self._normalised(self._draw(split, task_id))
 
     def protocol(self) -> dict[str, Any]:
         """The task that is evaluated, as a result must state it."""
@@ -211,30 +210,13 @@ class EpisodeDataModule(pl.LightningDataModule):
         leaks = {"leaks": "; ".join(self.leaks)} if self.leaks else {}
         return {"data": type(self).__name__, **held_out, **differs, **leaks}
 
-    def _gather(self, split: str, task_id: Tensor) -> Episode:
-        """Draws tasks and looks their images up: task numbers (T,) to an Episode of uint8 images."""
-        assert self.bank is not None, "setup() comes first"
-        images, device, shape = self._images(task_id.device), task_id.device, self.shapes[split]
-        if self.pools[split].class_id.device != device:
-            self.pools[split] = self.pools[split].to(device)
-        seed = self.seed if split == "train" else self.evaluation.seed
-        drawn = draw_tasks(seed, SPLITS.index(split), task_id, self.pools[split], shape)
-        label = torch.arange(shape.n_way, device=device).unsqueeze(1)  # (n_way, 1)
-        return Episode(
-            support_x=_look_up(images, drawn.support),  # (T, n_way * k_shot, C, H, W)
-            support_y=label.expand(drawn.support.shape).contiguous().flatten(1),  # contiguous: so that it can be pinned
-            query_x=_look_up(images, drawn.query),  # (T, n_way * n_query, C, H, W)
-            query_y=label.expand(drawn.query.shape).contiguous().flatten(1),
-            task_id=task_id,
-            class_id=drawn.class_id.clone(),  # an inference tensor no more
-        )
+    def _draw(self, split: str, task_id: Tensor) -> Episode:
+        """Task numbers (T,) to an Episode of uint8 images."""
+        assert self.source is not None, "setup() comes first"
+        return self.source.episode(split, task_id)
 
-    def _images(self, device: torch.device) -> Tensor:
-        """The bank's images on a device; the copy there is made once."""
-        assert self.bank is not None
-        if self._device_images is None or self._device_images.device != device:
-            self._device_images = self.bank.images.to(device)
-        return self._device_images
+    def _normalised(self, episode: Episode) -> Episode:
+        return episode._replace(support_x=self.normalise(episode.support_x), query_x=self.normalise(episode.query_x))
 
     def _fits_device(self, images: Tensor) -> bool:
         if self.loading.images_on != "auto":
@@ -267,15 +249,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         self, split: str, batch_size: int, n_tasks: int | None, first_batch: int | Callable[[], int] = 0
     ) -> DataLoader[Any]:
         rank = self.trainer.global_rank if self.trainer else 0
-        gather = None if self._images_follow_device else lambda task_id: self._gather(split, task_id)
+        gather = None if self._images_follow_device else lambda task_id: self._draw(split, task_id)
         stream = TaskStream(batch_size, first_batch, n_tasks, rank, self._world_size, gather)
         pin = self.loading.images_on != "device" and torch.cuda.is_available()
         return DataLoader(stream, batch_size=None, num_workers=self.loading.num_workers, pin_memory=pin)
-
-
-def _look_up(images: Tensor, index: Tensor) -> Tensor:
-    """The images (N, C, H, W) of these numbers (T, n_way, k): (T, n_way * k, C, H, W).
-
-    On a CPU ten times as fast as `images[index]`, which copies byte by byte.
-    """
-    return images.index_select(0, index.flatten()).view(len(index), -1, *images.shape[1:])
