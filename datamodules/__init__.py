@@ -4,5 +4,6 @@ from datamodules.base import EpisodeDataModule, Evaluation, Loading
 from datamodules.episode import Episode
 from datamodules.glyphs import Glyphs
 from datamodules.omniglot import Omniglot
+from datamodules.support_query import SupportQuery
 
-__all__ = ["Episode", "EpisodeDataModule", "Evaluation", "Glyphs", "Loading", "Omniglot"]
+__all__ = ["Episode", "EpisodeDataModule", "Evaluation", "Glyphs", "Loading", "Omniglot", "SupportQuery"]

@@ -31,6 +31,7 @@ from datamodules.glyph_lookalikes import (
 )
 from datamodules.glyph_scripts import BLOCKS, candidates, split_of
 from datamodules.image_bank import ImageBank
+from datamodules.input_spec import INK, InputSpec
 from datamodules.progress import progress
 
 IMAGES_PER_HALF = 10
@@ -88,7 +89,7 @@ class Glyphs(EpisodeDataModule):
 
     def input_spec(self) -> dict[str, Any]:
         """What a user's image must be turned into."""
-        return {**super().input_spec(), "ink": "white on black"}
+        return InputSpec(self.image_shape, "lanczos", "squash", INK).as_dict()
 
 
 def glyphs_fingerprint() -> str:

@@ -15,6 +15,7 @@ from datamodules.bank_cache import fingerprint, load_or_build, user_cache
 from datamodules.base import EpisodeDataModule, Evaluation, Loading
 from datamodules.download import download
 from datamodules.image_bank import QUARTER_TURNS, ImageBank
+from datamodules.input_spec import INK, InputSpec
 from datamodules.omniglot_source import (
     DRAWINGS_PER_CHARACTER,
     PARTS,
@@ -128,7 +129,7 @@ class Omniglot(EpisodeDataModule):
 
     def input_spec(self) -> dict[str, Any]:
         """What a user's image must be turned into."""
-        return {**super().input_spec(), "ink": "white on black", "filter": "lanczos"}
+        return InputSpec(self.image_shape, "lanczos", "squash", INK).as_dict()
 
     def protocol(self) -> dict[str, Any]:
         """The task that is evaluated, as a result must state it."""

@@ -27,3 +27,8 @@ def progress(description: str, total: int) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(description, total=total)
         yield lambda steps: bar.advance(task, steps)
+
+
+def say(line: str) -> None:
+    """A line for the user beside the results, on stderr."""
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,204 @@
+"""Image files on a disk: which class each belongs to, and from there to a bank."""
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from datamodules.bank_cache import user_cache
+from datamodules.image_bank import ImageBank
+from datamodules.image_decoding import BrokenImageError, decode_image, image_suffixes
+from datamodules.input_spec import InputSpec
+from datamodules.progress import progress, say
+
+BATCH = 32  # files that a thread decodes at once: one at a time, handing over would cost as much as decoding
+IN_MEMORY = 2 << 30  # bytes; a larger bank is gathered in a file
+SHOWN = 3
+
+
+class ClassFiles(NamedTuple):
+    """The files of one class, by their paths."""
+
+    name: str
+    paths: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A data set's files.
+
+    Args:
+        classes: The classes, in the bank's order.
+        splits: For "train", "val" and "test" the positions of its classes.
+    """
+
+    classes: tuple[ClassFiles, ...]
+    splits: dict[str, list[int]]
+
+    @classmethod
+    def of_splits(cls, splits: dict[str, list[ClassFiles]]) -> "Listing":
+        """Classes that are listed split by split."""
+        classes = [entry for entries in splits.values() for entry in entries]
+        first, positions = 0, {}
+        for split, entries in splits.items():
+            positions[split] = list(range(first, first + len(entries)))
+            first += len(entries)
+        return cls(tuple(classes), positions)
+
+    def stamps(self) -> list[tuple[str, str, int, int]]:
+        """What changes when a file changes: its class, path, size and time.
+
+        Raises:
+            ValueError: If a listed file is not there.
+        """
+        stamps = []
+        for entry in self.classes:
+            for path in entry.paths:
+                try:
+                    status = path.stat()
+                except OSError as error:
+                    raise ValueError(f"cannot read {path} ({error.strerror}), an image of {entry.name!r}.") from error
+                stamps.append((entry.name, str(path.absolute()), status.st_size, status.st_mtime_ns))
+        return stamps
+
+
+def class_folders(root: Path) -> list[ClassFiles]:
+    """The classes of a folder of folders: each folder is a class, with all images in it, however deep.
+
+    Links are followed; what begins with a dot is a file manager's. Classes and files are in the order of their names.
+
+    Raises:
+        ValueError: If the folder is not there, has no folders, or one of them has no images.
+    """
+    if not root.is_dir():
+        raise ValueError(f"there is no folder {root}: give one that holds a folder of images for each class.")
+    folders = sorted(path for path in root.iterdir() if path.is_dir() and _visible(path.name))
+    if not folders:
+        loose = ", only loose files" if any(path.is_file() for path in root.iterdir()) else ""
+        raise ValueError(f"{root} holds no folders{loose}: put the images of each class into a folder of its own.")
+    classes = [ClassFiles(folder.name, tuple(image_paths(folder))) for folder in folders]
+    empty = [entry.name for entry in classes if not entry.paths]
+    if empty:
+        names = ", ".join(repr(name) for name in empty[:SHOWN]) + _more(len(empty))
+        raise ValueError(f"{root} has folders without an image: {names}. Put images there, or remove them.")
+    return classes
+
+
+def image_paths(folder: Path) -> list[Path]:
+    """The images in a folder and the folders in it, in the order of their names; by their names only."""
+    found = []
+    for place, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if _visible(name))
+        suffixes = image_suffixes()
+        found += [Path(place, name) for name in files if _visible(name) and Path(name).suffix.lower() in suffixes]
+    return sorted(found)
+
+
+def read_bank(classes: Sequence[ClassFiles], spec: InputSpec, what: str, strict: bool) -> ImageBank:
+    """Decodes all files of some classes, in parallel.
+
+    Args:
+        classes: The files.
+        spec: What images are turned into.
+        what: Name of the data set, for the progress bar.
+        strict: Whether files that are no images stop it; otherwise they are named and left out.
+
+    Returns:
+        The bank, one class for each of `classes`.
+
+    Raises:
+        ValueError: If files are broken and `strict`, or no image of a class can be read; names them.
+    """
+    images, read = read_images([path for entry in classes for path in entry.paths], spec, what, strict)
+    owner = np.repeat(np.arange(len(classes)), [len(entry.paths) for entry in classes])
+    sizes = np.bincount(owner[read], minlength=len(classes)).tolist()
+    for entry, size in zip(classes, sizes, strict=True):
+        if size == 0:
+            raise ValueError(f"no image of the class {entry.name!r} can be read: replace them, or remove the class.")
+    return ImageBank.from_sizes(torch.from_numpy(images), [entry.name for entry in classes], sizes)
+
+
+def read_images(paths: Sequence[Path], spec: InputSpec, what: str, strict: bool) -> tuple[np.ndarray, list[int]]:
+    """Decodes files, in parallel.
+
+    Returns:
+        The images (N, C, H, W) uint8 that could be read, and their positions among `paths`.
+
+    Raises:
+        ValueError: If files are broken and `strict`; names them.
+    """
+    images = _room(len(paths), spec)
+    broken: dict[int, str] = {}
+
+    def put(numbers: list[int]) -> int:
+        for i in numbers:
+            try:
+                images[i] = decode_image(paths[i], spec)
+            except BrokenImageError as error:
+                broken[i] = str(error)
+        return len(numbers)
+
+    with (
+        progress(f"{what}: reading images", len(paths)) as advance,
+        ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as pool,
+    ):
+        for count in pool.map(put, _batches(range(len(paths)))):
+            advance(count)
+    report_broken({paths[i]: broken[i] for i in sorted(broken)}, strict)
+    read = [i for i in range(len(paths)) if i not in broken]
+    if broken:
+        for target, i in enumerate(read):  # in place: there may be room for one copy only
+            images[target] = images[i]
+    return images[: len(read)], read
+
+
+def report_broken(broken: dict[Path, str], strict: bool) -> None:
+    """Names the files that are no images: as an error, or in one line for each.
+
+    Raises:
+        ValueError: If there are some and `strict`.
+    """
+    if not broken:
+        return
+    count = f"{len(broken):,} file{'s' if len(broken) > 1 else ''}"
+    if strict:
+        listed = ", ".join(f"{path} ({reason})" for path, reason in islice(broken.items(), SHOWN)) + _more(len(broken))
+        raise ValueError(f"{count} cannot be read: {listed}. Replace or remove them, or set data.strict to false.")
+    for path, reason in broken.items():
+        say(f"left out: {path} ({reason})")
+    say(f"{count} left out, listed above")
+
+
+def _room(n_images: int, spec: InputSpec) -> np.ndarray:
+    """Zeros (N, C, H, W) uint8; many of them in a file that is gone when nobody holds it."""
+    shape = (n_images, *spec.image_shape)
+    size = int(np.prod(shape))
+    if size <= IN_MEMORY:
+        return np.zeros(shape, np.uint8)
+    user_cache().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=user_cache()) as file:
+        if hasattr(os, "posix_fallocate"):  # a full disk is an error here, and would be a crash while it is written
+            os.posix_fallocate(file.fileno(), 0, size)
+        file.truncate(size)
+        return np.memmap(file, np.uint8, "r+", shape=shape)
+
+
+def _batches(numbers: Iterable[int]) -> Iterator[list[int]]:
+    rest = iter(numbers)
+    while batch := list(islice(rest, BATCH)):
+        yield batch
+
+
+def _visible(name: str) -> bool:
+    return not name.startswith((".", "__MACOSX"))
+
+
+def _more(count: int) -> str:
+    return f" and {count - SHOWN:,} more" if count > SHOWN else ""

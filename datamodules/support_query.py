@@ -1,0 +1,153 @@
+"""A user's own task: a folder of support images for each class, and images to classify."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from datamodules.base import EpisodeDataModule
+from datamodules.episode import Episode, Support
+from datamodules.image_files import class_folders, image_paths, read_bank, read_images
+from datamodules.input_spec import InputSpec
+
+UNKNOWN = -1  # the label of an image whose class nobody has said
+
+
+class SupportQuery(EpisodeDataModule):
+    """One task of a user's own: learns the classes of `support`, and classifies the images of `query`.
+
+    The images are brought to the size, channels and scaling that the checkpoint was trained with.
+
+    Args:
+        support: A folder with a folder of images for each class; any number of classes from two, of images from one.
+        query: A folder of images, however deep, or one image. Those in folders named like the classes are scored too.
+        strict: Whether files that are no images stop the run; otherwise they are named and left out.
+        batch_size: Images classified at once.
+    """
+
+    def __init__(self, support: str, query: str | None = None, strict: bool = True, batch_size: int = 64) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+        self.save_hyperparameters()
+        self.support_folder = Path(support).expanduser()
+        self.query_folder = None if query is None else Path(query).expanduser()
+        self.strict, self.batch_size = strict, batch_size
+        self.shapes = {}  # any number of classes and examples
+        self.class_names: tuple[str, ...] = ()
+        self.class_sizes: tuple[int, ...] = ()
+        self.files: list[Path] = []
+        self._support = Support(torch.empty(0), torch.empty(0))  # (S, C, H, W) uint8, (S,)
+        self._query = torch.empty(0)  # (N, C, H, W) uint8
+
+    def adopt(self, input_spec: dict[str, Any]) -> None:
+        """Takes what images are turned into from the checkpoint."""
+        self.spec = InputSpec.from_dict(input_spec)
+        self.image_shape = self.spec.image_shape
+
+    def input_spec(self) -> dict[str, Any]:
+        """What images are turned into."""
+        return self.spec.as_dict()
+
+    def prepare_data(self) -> None:
+        """Nothing: the images are read where they are."""
+
+    def setup(self, stage: str) -> None:
+        """Reads the support images and finds the query images.
+
+        Raises:
+            ValueError: If a folder is not there or holds too little, or a file is no image.
+        """
+        if self.class_names:
+            return
+        classes = class_folders(self.support_folder)
+        if len(classes) < 2:
+            raise ValueError(
+                f"{self.support_folder} holds one class, {classes[0].name!r}: a classifier needs two or more."
+            )
+        files = self._query_files()
+        bank = read_bank(classes, self.spec, "support", self.strict)
+        self.class_names, self.class_sizes = bank.class_names, tuple(bank.class_size.tolist())
+        self._support = Support(bank.images, torch.arange(len(classes)).repeat_interleave(bank.class_size))
+        if files:
+            images, read = read_images(files, self.spec, "query", self.strict)
+            self._query, self.files = torch.from_numpy(images), [files[i] for i in read]
+
+    def support(self) -> Support:
+        """The support set as one task: images (1, S, C, H, W) in [0, 1] and labels (1, S)."""
+        return Support(self.normalise(self._support.x).unsqueeze(0), self._support.y.unsqueeze(0))
+
+    def label_of(self, file: Path) -> int:
+        """The class in whose folder a query image lies, nearest first; `UNKNOWN` where in none."""
+        inside = file.relative_to(self.query_folder).parts[:-1] if self.query_folder != file else ()
+        names = {name: label for label, name in enumerate(self.class_names)}
+        return next((names[part] for part in reversed(inside) if part in names), UNKNOWN)
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """The queries in batches, each an Episode of the one task whose `task_id` is the position of its first file.
+
+        Raises:
+            ValueError: If there is no query.
+        """
+        if not self.files:
+            raise ValueError("there is nothing to classify: set data.query to a folder of images, or to one image.")
+        labels = torch.tensor([self.label_of(file) for file in self.files])
+        rank = self.trainer.global_rank if self.trainer else 0
+        batches = _QueryBatches(self._support, self._query, labels, self.batch_size, rank, self._world_size)
+        return DataLoader(batches, batch_size=None)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Episode:
+        """Scales the images and gives them the Trainer's precision."""
+        scaled = self._normalised(batch)
+        return self.trainer.precision_plugin.convert_input(scaled) if self.trainer else scaled
+
+    def protocol(self) -> dict[str, Any]:
+        """The task, as a result must state it."""
+        return {"data": "SupportQuery", "n_way": len(self.class_names), "support_images": sum(self.class_sizes)}
+
+    def _query_files(self) -> list[Path]:
+        folder = self.query_folder
+        if folder is None:
+            return []
+        if folder.is_file():
+            return [folder]
+        if not folder.is_dir():
+            raise ValueError(f"there is no folder {folder}: set data.query to a folder of images, or to one image.")
+        files = image_paths(folder)
+        if not files:
+            raise ValueError(f"{folder} holds no image to classify.")
+        return files
+
+
+class _QueryBatches(IterableDataset):
+    """This rank's share of the batches of `SupportQuery.predict_dataloader`.
+
+    Args:
+        support: Images (S, C, H, W) uint8 and labels (S,).
+        query: (N, C, H, W) uint8.
+        labels: (N,) int64.
+        batch_size: Queries of a batch.
+        rank: This process's rank.
+        world_size: Number of processes.
+    """
+
+    def __init__(
+        self, support: Support, query: Tensor, labels: Tensor, batch_size: int, rank: int, world_size: int
+    ) -> None:
+        self.support, self.query, self.labels, self.batch_size = support, query, labels, batch_size
+        self.starts = range(rank * batch_size, len(query), world_size * batch_size)
+
+    def __iter__(self) -> Iterator[Episode]:
+        for start in self.starts:
+            chosen = slice(start, start + self.batch_size)
+            yield Episode(
+                support_x=self.support.x.unsqueeze(0),  # (1, S, C, H, W)
+                support_y=self.support.y.unsqueeze(0),
+                query_x=self.query[chosen].unsqueeze(0),  # (1, Q, C, H, W)
+                query_y=self.labels[chosen].unsqueeze(0),
+                task_id=torch.tensor([start]),
+                class_id=self.support.y.unique().unsqueeze(0),  # (1, n_way)
+            )
