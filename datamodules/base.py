@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from datamodules.augmentation import Augmentation, augmented
 from datamodules.episode import CLASSIFICATION, Episode, Objective
 from datamodules.episode_source import SPLITS, EpisodeSource
 from datamodules.image_bank import ImageBank
@@ -74,6 +75,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         evaluation: Validation and test tasks.
         loading: Where the images are kept.
         seed: Seed of the training tasks.
+        augmentation: Random changes of the images of training tasks.
     """
 
     objective: Objective = CLASSIFICATION
@@ -88,6 +90,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         evaluation: Evaluation = Evaluation(),
         loading: Loading = Loading(),
         seed: int = 0,
+        augmentation: Augmentation = Augmentation(),
     ) -> None:
         super().__init__()
         train = EpisodeShape(n_way, k_shot, n_query)
@@ -103,6 +106,7 @@ class EpisodeDataModule(pl.LightningDataModule):
                 raise ValueError(f"{name} must be at least 1, got {value}.")
         self.shapes = {"train": train, "val": held_out, "test": held_out}
         self.meta_batch_size, self.evaluation, self.loading, self.seed = meta_batch_size, evaluation, loading, seed
+        self.augmentation = augmentation
         self.bank: ImageBank | None = None
         self.pools: dict[str, ClassPool] = {}
         self.leaks: list[str] = []
@@ -186,13 +190,15 @@ class EpisodeDataModule(pl.LightningDataModule):
         if isinstance(batch, Tensor):
             batch = self._draw(self._split(), batch)
         batch = self._normalised(batch)
+        if self.augmentation.is_on and self._split() == "train":
+            batch = augmented(batch, self.seed, self.augmentation)
         # Of the task numbers the Trainer had no image to convert to its precision ("64-true", "bf16-true").
         return self.trainer.precision_plugin.convert_input(batch) if self.trainer else batch
 
     # ---- episodes
 
     def episode(self, split: str, task_id: Tensor) -> Episode:
-        """The tasks of these numbers, for looking at, replaying or testing.
+        """The tasks of these numbers, for looking at, replaying or testing; their images are never augmented.
 
         Args:
             split: "train", "val" or "test".
@@ -207,6 +213,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         """The task that is evaluated, as a result must state it."""
         train, held_out = asdict(self.shapes["train"]), asdict(self.shapes["test"])
         differs = {f"train_{name}": value for name, value in train.items() if value != held_out[name]}
+        differs |= {"train_augmentation": self.augmentation.describe()} if self.augmentation.is_on else {}
         leaks = {"leaks": "; ".join(self.leaks)} if self.leaks else {}
         return {"data": type(self).__name__, **held_out, **differs, **leaks}
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datamodules.augmentation import Augmentation
 from datamodules.bank_cache import fingerprint, load_or_build, user_cache
 from datamodules.base import EpisodeDataModule, Evaluation, Loading
 from datamodules.glyph_drawing import (
@@ -56,6 +57,7 @@ class Glyphs(EpisodeDataModule):
         loading: Where the images are kept.
         seed: Seed of the training tasks.
         cache: Folder for the drawn images; None: the user's cache folder.
+        augmentation: Random changes of the images of training tasks.
     """
 
     image_shape = (1, IMAGE_SIZE, IMAGE_SIZE)
@@ -70,8 +72,9 @@ class Glyphs(EpisodeDataModule):
         loading: Loading = Loading(),
         seed: int = 0,
         cache: str | None = None,
+        augmentation: Augmentation = Augmentation(),
     ) -> None:
-        super().__init__(n_way, k_shot, n_query, meta_batch_size, evaluation, loading, seed)
+        super().__init__(n_way, k_shot, n_query, meta_batch_size, evaluation, loading, seed, augmentation)
         self.save_hyperparameters()
         self.cache = cache
 

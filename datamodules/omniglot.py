@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from datamodules.augmentation import Augmentation
 from datamodules.bank_cache import fingerprint, load_or_build, user_cache
 from datamodules.base import EpisodeDataModule, Evaluation, Loading
 from datamodules.download import download
@@ -59,6 +60,7 @@ class Omniglot(EpisodeDataModule):
             (MAML, ProtoNet), in "train" alone (Reptile), or in "none".
         image_size: Side of the images in pixels.
         download: Whether to download what is missing.
+        augmentation: Random changes of the images of training tasks.
     """
 
     def __init__(
@@ -75,8 +77,9 @@ class Omniglot(EpisodeDataModule):
         rotations: Literal["all", "train", "none"] = "all",
         image_size: int = 28,
         download: bool = True,
+        augmentation: Augmentation = Augmentation(),
     ) -> None:
-        super().__init__(n_way, k_shot, n_query, meta_batch_size, evaluation, loading, seed)
+        super().__init__(n_way, k_shot, n_query, meta_batch_size, evaluation, loading, seed, augmentation)
         for name, value, choices in (
             ("split", split, ("vinyals", "lake", "within_alphabet")),
             ("rotations", rotations, ("all", "train", "none")),
