@@ -62,24 +62,30 @@ class MAML(Learner):
     def adapt(
         self, params: Variables, support: Support, n_way: int, steps: int, noise: Tensor | None
     ) -> Iterator[Variables]:
-        """Gradient descent on the support loss; a state is T sets of fast weights, name -> (T, *shape)."""
+        """Gradient descent on the support loss; a state is T sets of fast weights, name -> (T, *shape).
+
+        Tasks of fewer classes than the network has outputs leave the last ones unused.
+        """
         lr = self.inner_lr if self.training else self.eval_inner_lr
         shared = self.trainable(params)
         others = {name: value for name, value in params.items() if name not in shared}
-        loss = self.objective.loss
+
+        def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+            return self.objective.loss(outputs[..., :n_way], targets)
+
         if self.task_strategy == "learn2learn":
             buffers = part({name: params[name] for name, _ in self.named_buffers()}, "network.")
             return learn2learn_inner_loop(self.network, buffers, support, loss, lr, steps, self.first_order)
 
         def support_loss(step: int, fast_params: Variables) -> Tensor:
-            outputs = self.forward_network(fast_params | others, support.x)  # (T, S, n_way)
+            outputs = self.forward_network(fast_params | others, support.x)  # (T, S, n_outputs)
             return loss(outputs, support.y).mean(1)  # (T,)
 
         initial = for_each_task(shared, len(support.x))
         return inner_loop(support_loss, initial, sgd(lr), steps, self.first_order, keep_graph=self.training)
 
     def predict(self, params: Variables, state: Variables, query_x: Tensor) -> Tensor:
-        """Logits (T, Q, n_way) of the network with each task's fast weights."""
+        """Logits (T, Q, n_outputs) of the network with each task's fast weights."""
         return self.forward_network(params | state, query_x)
 
 

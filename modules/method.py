@@ -1,6 +1,7 @@
 """A method of meta-learning: three pure functions of the meta-parameters, and what they are written with."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import pytorch_lightning as pl
@@ -15,6 +16,7 @@ from modules.functional.networks import (
     normalises_by_batch,
     part,
 )
+from modules.functional.shared_weights import forward_shared
 from modules.outer_loop import OuterLoop
 
 
@@ -43,6 +45,7 @@ class Method(pl.LightningModule):
         self.outer = outer
         self.objective: Objective = CLASSIFICATION
         self._chosen_strategy: str = "loop"  # by task_strategy "auto", at the first episode or in the checkpoint
+        self._shares_weights = False
 
     # ---- the method: three pure functions
 
@@ -121,8 +124,19 @@ class Method(pl.LightningModule):
 
     def forward_network(self, variables: Variables, x: Tensor) -> Tensor:
         """Applies the network to T tasks: variables by their name in `params`, x (T, B, ...) -> (T, B, ...)."""
+        if self._shares_weights:
+            return forward_shared(self.network, part(variables, "network."), x)
         strategy = "loop" if self.task_strategy == "learn2learn" else self.task_strategy
         return forward_tasks(self.network, part(variables, "network."), x, cast(Strategy, strategy))
+
+    @contextmanager
+    def sharing_weights(self) -> Iterator[None]:
+        """Inside it all tasks have the same adapted weights, and are computed as one batch that can be traced."""
+        self._shares_weights = True
+        try:
+            yield
+        finally:
+            self._shares_weights = False
 
     @property
     def task_strategy(self) -> str:

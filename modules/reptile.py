@@ -73,19 +73,23 @@ class Reptile(Learner):
     def adapt(
         self, params: Variables, support: Support, n_way: int, steps: int, noise: Tensor | None
     ) -> Iterator[Variables]:
-        """The inner optimiser on mini-batches of the support set; a state is T sets of weights, name -> (T, *shape)."""
+        """The inner optimiser on mini-batches of the support set; a state is T sets of weights, name -> (T, *shape).
+
+        Tasks of fewer classes than the network has outputs leave the last ones unused.
+        """
         assert noise is not None, "Reptile's mini-batches are drawn by draw_noise"
         shared = self.trainable(params)
         others = {name: value for name, value in params.items() if name not in shared}
 
         def mini_batch_loss(step: int, fast_params: Variables) -> Tensor:
             x, y = take(support.x, noise[:, step]), take(support.y, noise[:, step])  # (T, B, ...), (T, B)
-            return self.objective.loss(self.forward_network(fast_params | others, x), y).mean(1)  # (T,)
+            outputs = self.forward_network(fast_params | others, x)[..., :n_way]  # (T, B, n_way)
+            return self.objective.loss(outputs, y).mean(1)  # (T,)
 
         return inner_loop(mini_batch_loss, for_each_task(shared, len(support.x)), self.update, steps)
 
     def predict(self, params: Variables, state: Variables, query_x: Tensor) -> Tensor:
-        """Logits (T, Q, n_way) of the network with each task's weights."""
+        """Logits (T, Q, n_outputs) of the network with each task's weights."""
         return self.forward_network(params | state, query_x)
 
     def outer_gradients(

@@ -1,0 +1,101 @@
+"""One network with one set of weights applied to many tasks at once, where each task's batch has its own statistics."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+from modules.functional.networks import Variables, call_with
+
+TOLERANCE = 1e-3  # of float32 round-off, which a normalisation over few examples makes larger
+
+
+def forward_shared(network: nn.Module, variables: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    """Applies a network with the same variables to the examples of T tasks, batch statistics per task. Traceable.
+
+    Args:
+        network: Gives the structure and the training flag.
+        variables: Every parameter and buffer by name, each (*shape), or one (*shape) repeated to (T, *shape).
+        x: (T, B, *input_shape).
+
+    Returns:
+        (T, B, *output_shape).
+    """
+    own = dict(network.named_parameters()) | dict(network.named_buffers())
+    given: Variables = {name: v[0] if v.dim() > own[name].dim() else v for name, v in variables.items()}
+    with _StatisticsOfTasks(x.shape[1]):
+        outputs = call_with(network, given, x.flatten(0, 1))
+    return outputs.unflatten(0, (-1, x.shape[1]))  # (T, B, *output_shape)
+
+
+def keeps_tasks_apart(network: nn.Module, input_shape: torch.Size) -> bool:
+    """Whether `forward_shared` computes what the network does to each task alone, found out on random examples.
+
+    Args:
+        network: On any device, in evaluation mode; stays as it is.
+        input_shape: Of one example.
+    """
+    variables = {name: v.detach() for name, v in [*network.named_parameters(), *network.named_buffers()]}
+    like = next((v for v in variables.values() if v.is_floating_point()), torch.empty(0))
+    x = torch.rand(2, 3, *input_shape, generator=torch.Generator().manual_seed(0)).to(like)
+    x[1] *= 0.5
+    with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+        try:
+            together = forward_shared(network, variables, x)
+        except Exception:  # whatever a network does to a batch that it was not written for
+            return False
+        alone = torch.stack([call_with(network, variables, task_x) for task_x in x])
+    atol = TOLERANCE * float(alone.abs().max())
+    return together.shape == alone.shape and torch.allclose(together, alone, rtol=TOLERANCE, atol=atol)
+
+
+class _StatisticsOfTasks(TorchFunctionMode):
+    """Inside it, batch normalisation by the batch's statistics takes those of each `n_examples` examples.
+
+    Args:
+        n_examples: B, examples of a task.
+    """
+
+    def __init__(self, n_examples: int) -> None:
+        super().__init__()
+        self.n_examples = n_examples
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: tuple[type, ...],
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Replaces one function; all others treat each example for itself or are found out by `keeps_tasks_apart`."""
+        if function is functional.batch_norm:
+            return self._batch_norm(*args, **(kwargs or {}))
+        return function(*args, **(kwargs or {}))
+
+    def _batch_norm(
+        self,
+        x: Tensor,
+        running_mean: Tensor | None,
+        running_var: Tensor | None,
+        weight: Tensor | None = None,
+        bias: Tensor | None = None,
+        training: bool = False,
+        momentum: float = 0.1,
+        eps: float = 1e-5,
+    ) -> Tensor:
+        """As `torch.nn.functional.batch_norm`: x (T * B, C, ...), weight (C,), bias (C,)."""
+        if not training:
+            return functional.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
+        tasks = x.to(torch.promote_types(x.dtype, torch.float32)).unflatten(0, (-1, self.n_examples))  # (T, B, C, ...)
+        axes = [1, *range(3, tasks.dim())]
+        centred = tasks - tasks.mean(axes, keepdim=True)
+        normalised = centred * (centred.square().mean(axes, keepdim=True) + eps).rsqrt()
+        per_channel = [1, 1, -1] + [1] * (tasks.dim() - 3)
+        if weight is not None:
+            normalised = normalised * weight.view(per_channel)
+        if bias is not None:
+            normalised = normalised + bias.view(per_channel)
+        return normalised.flatten(0, 1).to(x.dtype)  # (T * B, C, ...)
