@@ -44,7 +44,11 @@ class ProtoNet(Learner):
 
     def predict(self, params: Variables, state: Tensor, query_x: Tensor) -> Tensor:
         """Logits (T, Q, n_way): minus the squared distances, equation (2)."""
-        return -squared_euclidean(self.forward_network(params, query_x), state)
+        return self.logits(params, self.forward_network(params, query_x), state)
+
+    def logits(self, params: Variables, embeddings: Tensor, prototypes: Tensor) -> Tensor:
+        """Logits (T, Q, n_way) of embedded queries (T, Q, D) by their closeness to prototypes (T, n_way, D)."""
+        return -squared_euclidean(embeddings, prototypes)
 
     def query_loss(self, params: Variables, episode: Episode, noise: Tensor | None) -> tuple[Tensor, Tensor]:
         """In training support and query are embedded as one batch, normalised together, as in the authors' code."""
@@ -52,5 +56,5 @@ class ProtoNet(Learner):
         images = torch.cat([episode.support_x, episode.query_x], dim=1)  # (T, S + Q, C, H, W)
         embeddings = self.forward_network(params, images)  # (T, S + Q, D)
         prototypes = class_means(embeddings[:, :n_support], episode.support_y, episode.class_id.shape[1])
-        logits = -squared_euclidean(embeddings[:, n_support:], prototypes)  # (T, Q, n_way)
+        logits = self.logits(params, embeddings[:, n_support:], prototypes)  # (T, Q, n_way)
         return self.objective.loss(logits, episode.query_y).mean(1), logits

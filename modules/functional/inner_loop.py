@@ -77,11 +77,11 @@ def sgd(lr: float) -> Update:
     return update
 
 
-def adam(lr: float, beta2: float = 0.999, eps: float = 1e-8) -> Update:
-    """Adam with beta1 = 0, Reptile's inner optimiser: no momentum is carried from step to step, only the second moment.
+def adam(lr: float, beta1: float = 0.0, beta2: float = 0.999, eps: float = 1e-8) -> Update:
+    """Adam; with beta1 = 0, Reptile's inner optimiser, only the second moment is carried from step to step.
 
-    Computes v <- beta2 * v + (1 - beta2) * g^2 and theta <- theta - lr * g / (sqrt(v / (1 - beta2^t)) + eps), with v =
-    0 at the start of every task.
+    Computes m <- beta1 * m + (1 - beta1) * g, v <- beta2 * v + (1 - beta2) * g^2 and theta <- theta - lr *
+    m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps), with m = v = 0 at the start of every task.
 
     Reference:
         Kingma and Ba, "Adam", ICLR 2015, Algorithm 1; beta1 = 0 as in Nichol, Achiam and Schulman, "On First-Order
@@ -90,9 +90,14 @@ def adam(lr: float, beta2: float = 0.999, eps: float = 1e-8) -> Update:
 
     def update(step: int, params: Variables, gradients: Variables, moments: Variables) -> tuple[Variables, Variables]:
         square = {name: (1 - beta2) * gradient.square() for name, gradient in gradients.items()}
-        moments = {name: beta2 * moments[name] + value if moments else value for name, value in square.items()}
+        moved = {name: beta2 * moments[name] + value if moments else value for name, value in square.items()}
         correction = 1 - beta2 ** (step + 1)
-        root = {name: (moment / correction).sqrt() for name, moment in moments.items()}
-        return {name: value - lr * gradients[name] / (root[name] + eps) for name, value in params.items()}, moments
+        root = {name: (moment / correction).sqrt() for name, moment in moved.items()}
+        direction = gradients
+        if beta1:
+            first = {f"first of {name}": (1 - beta1) * gradient for name, gradient in gradients.items()}
+            moved |= {name: beta1 * moments[name] + value if moments else value for name, value in first.items()}
+            direction = {name: moved[f"first of {name}"] / (1 - beta1 ** (step + 1)) for name in gradients}
+        return {name: value - lr * direction[name] / (root[name] + eps) for name, value in params.items()}, moved
 
     return update

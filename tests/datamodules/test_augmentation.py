@@ -76,7 +76,7 @@ def naive_view(image: Tensor, draws: list[float], augmentation: Augmentation) ->
 
     def view(image: Tensor) -> Tensor:
         # their angle is clockwise
-        return TF.affine(image, -degrees, shift, 1 / side, [0.0], InterpolationMode.BILINEAR)  # type: ignore[arg-type]
+        return TF.affine(image, -degrees, shift, 1 / side, [0.0], InterpolationMode.BILINEAR)
 
     seen = torch.where(view(torch.ones_like(image)) > 1 - 1e-9, view(image), torch.nan)
     return TF.hflip(seen) if augmentation.flip and flip < 0.5 else seen

@@ -22,15 +22,16 @@ def loss_of(step: int, weights: Tensor, curvature: Tensor) -> Tensor:
     return ((1 + step) * curvature * weights.pow(4) - weights).sum(-1)
 
 
-@pytest.mark.parametrize("rule", ["sgd", "adam"])
+@pytest.mark.parametrize("rule", ["sgd", "adam", "adam with momentum"])
 def test_every_step_is_the_optimisers(curvature: Tensor, rule: str) -> None:
     start = {"w": torch.linspace(-1, 1, 4, dtype=torch.float64)}
-    update = {"sgd": sgd(0.05), "adam": adam(0.05)}[rule]
+    update = {"sgd": sgd(0.05), "adam": adam(0.05), "adam with momentum": adam(0.05, beta1=0.9)}[rule]
     states = list(inner_loop(lambda i, p: loss_of(i, p["w"], curvature), for_each_task(start, T), update, STEPS))
     assert len(states) == STEPS + 1
     for t in range(T):
         weight = nn.Parameter(start["w"].clone())
-        optimizer = SGD([weight], 0.05) if rule == "sgd" else Adam([weight], 0.05, betas=(0.0, 0.999))
+        betas = (0.9 if "momentum" in rule else 0.0, 0.999)
+        optimizer = SGD([weight], 0.05) if rule == "sgd" else Adam([weight], 0.05, betas=betas)
         for step in range(STEPS):
             torch.testing.assert_close(states[step]["w"][t], weight.detach(), rtol=1e-9, atol=1e-12)
             optimizer.zero_grad()
