@@ -2,18 +2,29 @@
 
 from datamodules.augmentation import Augmentation
 from datamodules.base import EpisodeDataModule, Evaluation, Loading
+from datamodules.cifar import CIFARFS, FC100
+from datamodules.cub import CUB
 from datamodules.episode import Episode
 from datamodules.glyphs import Glyphs
+from datamodules.image_folder import ImageFolder
+from datamodules.mini_imagenet import MiniImageNet
 from datamodules.omniglot import Omniglot
 from datamodules.support_query import SupportQuery
+from datamodules.tiered_imagenet import TieredImageNet
 
 __all__ = [
+    "CIFARFS",
+    "CUB",
+    "FC100",
     "Augmentation",
     "Episode",
     "EpisodeDataModule",
     "Evaluation",
     "Glyphs",
+    "ImageFolder",
     "Loading",
+    "MiniImageNet",
     "Omniglot",
     "SupportQuery",
+    "TieredImageNet",
 ]

@@ -1,0 +1,88 @@
+"""The base of the data sets that are image files."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from datamodules.augmentation import Augmentation
+from datamodules.bank_cache import fingerprint, load_or_build
+from datamodules.base import EpisodeDataModule, Evaluation, Loading
+from datamodules.image_bank import ImageBank
+from datamodules.image_files import Listing, read_bank
+from datamodules.input_spec import Filter, Fit, InputSpec
+
+FORMAT_VERSION = 1  # raise it with every change of the decoding, so that old caches are left behind
+
+
+class ImageData(EpisodeDataModule):
+    """Episodes from image files; a data set says which files there are and how they are split.
+
+    Args:
+        n_way: Classes in a training task.
+        k_shot: Support examples of each class in a training task.
+        n_query: Query examples of each class in a training task.
+        meta_batch_size: Tasks of one training batch over all devices; their number must divide it.
+        evaluation: Validation and test tasks.
+        loading: Where the images are kept.
+        seed: Seed of the training tasks.
+        augmentation: Of training tasks.
+        spec: What the files are turned into.
+        strict: Whether files that are no images stop the run; otherwise they are named and left out.
+        cache: Folder for the decoded images.
+    """
+
+    def __init__(
+        self,
+        n_way: int,
+        k_shot: int,
+        n_query: int,
+        meta_batch_size: int,
+        evaluation: Evaluation,
+        loading: Loading,
+        seed: int,
+        augmentation: Augmentation,
+        spec: InputSpec,
+        strict: bool,
+        cache: Path,
+    ) -> None:
+        super().__init__(n_way, k_shot, n_query, meta_batch_size, evaluation, loading, seed, augmentation)
+        self.spec, self.strict, self.cache = spec, strict, cache
+        self.image_shape = spec.image_shape
+        self._listing: Listing | None = None
+
+    def find_files(self) -> Listing:
+        """The data set's files.
+
+        Raises:
+            ValueError: If they are not there.
+        """
+        raise NotImplementedError
+
+    def build_bank(self) -> ImageBank:
+        """All images, from the cache where they are there already."""
+        listing, name = self.listing, type(self).__name__
+        key = fingerprint(FORMAT_VERSION, asdict(self.spec), listing.stamps())
+        readable = f"{name.lower()}-{self.image_shape[1]}"
+        return load_or_build(
+            self.cache, readable, key, lambda: read_bank(listing.classes, self.spec, name, self.strict)
+        )
+
+    def split_classes(self, bank: ImageBank) -> dict[str, list[int]]:
+        """The classes of each split."""
+        return self.listing.splits
+
+    @property
+    def listing(self) -> Listing:
+        """The files, looked for once."""
+        if self._listing is None:
+            self._listing = self.find_files()
+        return self._listing
+
+    def input_spec(self) -> dict[str, Any]:
+        """What a user's image must be turned into."""
+        return self.spec.as_dict()
+
+
+def square_spec(image_size: int, channels: int = 3, fit: Fit = "squash", filter: Filter = "bilinear") -> InputSpec:
+    """Images of image_size x image_size."""
+    return InputSpec((channels, image_size, image_size), filter, fit)

@@ -1,0 +1,140 @@
+"""A user's own images: a folder for each class, or lists of files."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from datamodules.augmentation import Augmentation
+from datamodules.bank_cache import user_cache
+from datamodules.base import Evaluation, Loading
+from datamodules.counter import random_bits, random_order
+from datamodules.image_data import ImageData, square_spec
+from datamodules.image_files import ClassFiles, Listing, class_folders
+from datamodules.image_lists import read_list
+from datamodules.input_spec import Fit
+
+SPLITS = ("train", "val", "test")
+SPLIT_STREAM = 1 << 21  # keeps the draw of the split apart from those of tasks
+
+
+class ImageFolder(ImageData):
+    """Images in a folder for each class, of any format that Pillow reads.
+
+    Whole classes belong to a split: validation and test show classes that training never sees. Under `root` lie folders
+    train/, val/ and test/ with the class folders of each; or the class folders themselves, which are then split by
+    fraction; or the images that three lists name.
+
+    Args:
+        n_way: Classes in a training task.
+        k_shot: Support examples of each class in a training task.
+        n_query: Query examples of each class in a training task.
+        meta_batch_size: Tasks of one training batch over all devices; their number must divide it.
+        evaluation: Validation and test tasks.
+        loading: Where the images are kept.
+        seed: Seed of the training tasks.
+        root: The folder. A class has all images in its folder, however deep.
+        split: "folders": train/, val/ and test/ under the root; "fraction": by `val_fraction` and `test_fraction`;
+            "lists": by `train_list`, `val_list` and `test_list`; "auto": by lists where they are given, else by folders
+            where all three are there, else by fraction.
+        val_fraction: Share of the classes for validation.
+        test_fraction: Share of the classes for test.
+        split_seed: Seed of the split by fraction.
+        train_list: A CSV of `filename,label` lines or a JSON file as CloserLookFewShot has it; names are relative to
+            the list's folder, the root or its images/.
+        val_list: The same for validation.
+        test_list: The same for test.
+        image_size: Side of the images in pixels.
+        channels: 3: RGB; 1: grey.
+        fit: Oblong images are cut to their centre square ("crop") or squeezed ("squash").
+        strict: Whether files that are no images stop the run; otherwise they are named and left out.
+        cache: Folder for the decoded images; None: the user's cache folder.
+        augmentation: Of training tasks.
+    """
+
+    def __init__(
+        self,
+        n_way: int = 5,
+        k_shot: int = 1,
+        n_query: int = 5,
+        meta_batch_size: int = 4,
+        evaluation: Evaluation = Evaluation(),
+        loading: Loading = Loading(),
+        seed: int = 0,
+        root: str = "data/images",
+        split: Literal["auto", "folders", "fraction", "lists"] = "auto",
+        val_fraction: float = 0.2,
+        test_fraction: float = 0.2,
+        split_seed: int = 0,
+        train_list: str | None = None,
+        val_list: str | None = None,
+        test_list: str | None = None,
+        image_size: int = 84,
+        channels: int = 3,
+        fit: Fit = "crop",
+        strict: bool = True,
+        cache: str | None = None,
+        augmentation: Augmentation = Augmentation(),
+    ) -> None:
+        folder = user_cache() if cache is None else Path(cache).expanduser()
+        spec = square_spec(image_size, channels, fit)
+        super().__init__(
+            n_way, k_shot, n_query, meta_batch_size, evaluation, loading, seed, augmentation, spec, strict, folder
+        )
+        if not (val_fraction > 0 and test_fraction > 0 and val_fraction + test_fraction < 1):
+            raise ValueError(
+                f"val_fraction = {val_fraction} and test_fraction = {test_fraction} must be above 0 and leave classes "
+                "for training."
+            )
+        lists = {"train": train_list, "val": val_list, "test": test_list}
+        missing = [f"{name}_list" for name, path in lists.items() if path is None]
+        if missing and (split == "lists" or len(missing) < len(lists)):
+            raise ValueError(f"a split by lists needs all three: {' and '.join(missing)} is not set.")
+        self.save_hyperparameters()
+        self.root, self.split = Path(root).expanduser(), split
+        self.val_fraction, self.test_fraction, self.split_seed = val_fraction, test_fraction, split_seed
+        self.lists = {name: Path(path).expanduser() for name, path in lists.items() if path is not None}
+
+    def find_files(self) -> Listing:
+        """The files under the root or on the lists.
+
+        Raises:
+            ValueError: If they are not there.
+        """
+        match self._kind():
+            case "lists":
+                return Listing.of_splits({name: self._listed(path) for name, path in self.lists.items()})
+            case "folders":
+                return Listing.of_splits({name: class_folders(self.root / name) for name in SPLITS})
+        classes = class_folders(self.root)
+        return Listing(tuple(classes), self._by_fraction(len(classes)))
+
+    def protocol(self) -> dict[str, Any]:
+        """The task that is evaluated, as a result must state it."""
+        kind = self._kind()
+        by_seed = {"split_seed": self.split_seed} if kind == "fraction" else {}
+        return {**super().protocol(), "root": self.root.name, "split": kind, **by_seed}
+
+    def _kind(self) -> str:
+        if self.split != "auto":
+            return self.split
+        if self.lists:
+            return "lists"
+        return "folders" if all((self.root / name).is_dir() for name in SPLITS) else "fraction"
+
+    def _listed(self, path: Path) -> list[ClassFiles]:
+        return read_list(path, [path.parent, path.parent / "images", self.root, self.root / "images"])
+
+    def _by_fraction(self, n_classes: int) -> dict[str, list[int]]:
+        """Positions of the classes of each split; each has one at least."""
+        if n_classes < len(SPLITS):
+            raise ValueError(
+                f"{self.root} holds {n_classes} class folder{'s' if n_classes > 1 else ''}: training, validation and "
+                "test need classes of their own. (To classify with a trained model: predict --data SupportQuery.)"
+            )
+        order = random_order(random_bits(self.split_seed, SPLIT_STREAM, torch.zeros(1, dtype=torch.int64), n_classes))
+        shuffled = order[0].tolist()
+        n_val, n_test = (max(1, round(share * n_classes)) for share in (self.val_fraction, self.test_fraction))
+        held_out = n_val + n_test
+        parts = (shuffled[held_out:], shuffled[:n_val], shuffled[n_val:held_out])
+        return {name: sorted(part) for name, part in zip(SPLITS, parts, strict=True)}
