@@ -2,9 +2,19 @@
 
 from modules.backbones import Backbone, Conv4
 from modules.base import Learner
+from modules.fine_tuned_protonet import FineTunedProtoNet
 from modules.maml import MAML
 from modules.outer_loop import OuterLoop
 from modules.protonet import ProtoNet
 from modules.reptile import Reptile
 
-__all__ = ["MAML", "Backbone", "Conv4", "Learner", "OuterLoop", "ProtoNet", "Reptile"]
+__all__ = [
+    "MAML",
+    "Backbone",
+    "Conv4",
+    "FineTunedProtoNet",
+    "Learner",
+    "OuterLoop",
+    "ProtoNet",
+    "Reptile",
+]
