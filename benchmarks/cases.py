@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.resnet12 import ResNet12
 from datamodules.episode import Episode
-from modules import MAML, OuterLoop
+from modules import MAML, OuterLoop, ResNet12
 from modules.backbones import Backbone, Conv4
 
 Gradients = dict[str, Tensor]  # by the name of the network's parameter
@@ -100,7 +99,9 @@ class Case:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Lightning's about a backbone in the hyperparameters
             torch.manual_seed(0)
-            backbone: Backbone = ResNet12() if self.network == "resnet12" else Conv4(image_size=self.image_size)
+            backbone: Backbone = Conv4(image_size=self.image_size)
+            if self.network == "resnet12":
+                backbone = ResNet12(drop_rate=0, running_stats=False)
             outer = OuterLoop(**arguments)
             learner = MAML(self.n_way, backbone, self.inner_lr, inner_steps=self.inner_steps, outer=outer)
         return learner.to(device, self.dtype).train()

@@ -4,17 +4,60 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from modules.functional.networks import normalises_by_batch
+from modules.weights import load_weights, read_weights, weights_will_follow
+
 
 class Backbone(nn.Module):
-    """A network from images to feature vectors.
+    """A network from images to feature vectors; a subclass says how, in `embed`.
+
+    A frozen one stays as it is while a learner trains: no gradients, no dropout, no update of running statistics. It
+    passes features through, so that they can be computed once and given in place of the images.
 
     Attributes:
         feature_dim: D, the length of a feature vector.
         input_shape: (C, H, W) that it takes.
+        frozen: Whether it stays as it is.
     """
 
     feature_dim: int
     input_shape: tuple[int, int, int]
+    frozen: bool = False
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) to features (B, D)."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) to features (B, D); a frozen backbone passes features (B, D) through."""
+        return images if self.frozen and images.dim() == 2 else self.embed(images)
+
+    def freeze(self) -> None:
+        """Keeps the weights and running statistics as they are from now on.
+
+        Raises:
+            ValueError: If the backbone normalises by its batch's statistics, so that features depend on other images.
+        """
+        if normalises_by_batch(self):
+            raise ValueError(
+                f"a frozen {type(self).__name__} must give each image features of its own, which the statistics of a "
+                "batch do not: set the backbone's running_stats to true, or frozen to false."
+            )
+        self.frozen = True
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True) -> "Backbone":
+        """Switches between training and evaluation; a frozen one stays in evaluation."""
+        super().train(mode and not self.frozen)
+        return self
+
+    def _begin(self, weights: str | None, frozen: bool) -> None:
+        """The end of a constructor: loads a file's weights, unless a checkpoint's follow, and freezes."""
+        if weights is not None and not weights_will_follow():
+            load_weights(self, read_weights(weights), weights)
+        if frozen:
+            self.freeze()
 
 
 class Conv4(Backbone):
@@ -29,6 +72,8 @@ class Conv4(Backbone):
         reduce: "mean" over the last block's positions (MAML on Omniglot) or "flatten" them.
         running_stats: Normalise by running statistics in evaluation (inductive) instead of always by the batch's own
             (transductive where queries share a batch).
+        weights: A file to begin from: a state_dict, or a checkpoint of a learner with such a backbone.
+        frozen: Keep the weights as they are; needs `running_stats`.
 
     Reference:
         Vinyals et al., "Matching Networks", NeurIPS 2016, section 4.1; with strides: Finn et al. 2017, section 5.2. The
@@ -43,6 +88,8 @@ class Conv4(Backbone):
         downsample: Literal["stride", "pool"] = "stride",
         reduce: Literal["mean", "flatten"] = "mean",
         running_stats: bool = False,
+        weights: str | None = None,
+        frozen: bool = False,
     ) -> None:
         super().__init__()
         size, blocks = image_size, []
@@ -57,8 +104,9 @@ class Conv4(Backbone):
         self.reduce = reduce
         self.feature_dim = filters if reduce == "mean" else filters * size * size
         self.input_shape = (in_channels, image_size, image_size)
+        self._begin(weights, frozen)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def embed(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) to features (B, D)."""
         maps = self.blocks(images)  # (B, filters, h, w)
         return maps.mean((2, 3)) if self.reduce == "mean" else maps.flatten(1)

@@ -55,6 +55,6 @@ class TwoBlocks(Backbone):
         self.layers = nn.Sequential(*layers)
         self.feature_dim, self.input_shape = filters * 4, (1, 8, 8)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def embed(self, images: Tensor) -> Tensor:
         """Images (B, 1, 8, 8) to features (B, D)."""
         return self.layers(images).flatten(1)

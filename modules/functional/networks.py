@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from modules.functional.independence import treats_each_alone
 from modules.functional.per_task import PerTask
 
 Variables = dict[str, Tensor]  # a network's parameters and buffers by name
@@ -25,7 +26,8 @@ def forward_tasks(network: nn.Module, variables: Mapping[str, Tensor], x: Tensor
             is updated in place.
         x: (T, B, *input_shape).
         strategy: How tasks with different weights are computed: "batched" all at once by hand-written forms of the
-            usual layers, "vmap" all at once by torch.func, "loop" one by one. The results agree up to round-off.
+            usual layers, "vmap" all at once by torch.func, "loop" one by one. The results agree up to round-off. Where
+            all weights are shared and no example sees another, the tasks are one ordinary batch.
 
     Returns:
         (T, B, *output_shape).
@@ -35,6 +37,8 @@ def forward_tasks(network: nn.Module, variables: Mapping[str, Tensor], x: Tensor
     """
     dims = _layout(network, variables.keys()).dims
     per_task = {name for name, value in variables.items() if value.dim() > dims[name]}
+    if not per_task and treats_each_alone(network, x.shape[2:]):
+        return call_with(network, variables, x.flatten(0, 1)).unflatten(0, x.shape[:2])  # (T, B, *output_shape)
     if strategy == "batched":
         return _forward_batched(network, variables, per_task, x)
     if strategy == "vmap":

@@ -76,7 +76,7 @@ def _has_task_form(layer: nn.Module) -> bool:
             return plain and layer.dilation == (1, 1) and layer.groups == 1
         case nn.BatchNorm1d() | nn.BatchNorm2d():
             return layer.momentum is not None and (layer.affine or layer.track_running_stats)
-        case nn.modules.batchnorm._BatchNorm() | nn.InstanceNorm2d() | nn.modules.dropout._DropoutNd():
+        case nn.modules.batchnorm._BatchNorm() | nn.InstanceNorm2d():
             return False
         case nn.Linear():
             return True

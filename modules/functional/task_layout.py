@@ -5,6 +5,7 @@ from contextlib import suppress
 import torch
 from torch import Tensor, nn
 
+from modules.functional.independence import nothing_dropped
 from modules.functional.networks import Strategy, call_with, forward_tasks
 from modules.functional.per_task import layer_without_task_form
 
@@ -80,7 +81,7 @@ def _outputs(network: nn.Module, input_shape: torch.Size, strategy: Strategy, dt
             own = own.to(dtype) + noise.to(own.device) * (0.3 * own.to(dtype).abs().mean() + 0.1)
         variables[name] = own
         x = x.to(value.device)
-    with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+    with torch.no_grad(), torch.autocast(x.device.type, enabled=False), nothing_dropped(network):
         return forward_tasks(network, variables, x, strategy)
 
 

@@ -1,0 +1,99 @@
+"""Weights that a network begins from: a file's, or none where a checkpoint's follow."""
+
+import pickle
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+SHOWN = 3  # names in an error
+OWN_PREFIXES = ("network.backbone.", "network.")  # of a backbone's entries in a checkpoint of ours
+
+_FOLLOW = ContextVar("weights_follow", default=False)
+
+
+@contextmanager
+def weights_follow() -> Iterator[None]:
+    """Networks built in here begin from no file and fetch nothing: a checkpoint is about to give them their weights."""
+    token = _FOLLOW.set(True)
+    try:
+        yield
+    finally:
+        _FOLLOW.reset(token)
+
+
+def weights_will_follow() -> bool:
+    """Whether this is inside `weights_follow`."""
+    return _FOLLOW.get()
+
+
+def read_weights(path: str) -> dict[str, Tensor]:
+    """Reads a file of weights; nothing in it is executed.
+
+    Args:
+        path: A .safetensors file, or one that torch.save wrote: a bare state_dict, one inside "state_dict" or "model",
+            or a checkpoint of this application, of which the backbone's entries are taken.
+
+    Returns:
+        A network's parameters and buffers by name.
+
+    Raises:
+        ValueError: If the file is not there or holds no weights.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise ValueError(f"weights {path}: there is no such file; give the path of a .safetensors, .pth or .bin file.")
+    try:
+        if file.suffix == ".safetensors":
+            from safetensors.torch import load_file  # comes with timm
+
+            return dict(load_file(file))
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"weights {path} hold more than tensors, and nothing else is loaded: {reason}") from error
+    except Exception as error:  # whatever a broken file makes of the readers
+        raise ValueError(f"weights {path} cannot be read: {str(error).partition(chr(10))[0]}") from error
+    for key in ("state_dict", "model"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not any(isinstance(value, Tensor) for value in content.values()):
+        raise ValueError(f"weights {path} hold no state_dict: give a file that maps names to tensors.")
+    return _of_backbone({name: value for name, value in content.items() if isinstance(value, Tensor)})
+
+
+def _of_backbone(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    for prefix in OWN_PREFIXES:
+        part = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+        if part:
+            return part
+    return state
+
+
+def load_weights(network: nn.Module, state: Mapping[str, Tensor], path: str) -> None:
+    """Copies weights into a network that they fit exactly.
+
+    Args:
+        network: Takes them.
+        state: Its parameters and buffers by name.
+        path: Where they come from, for the error.
+
+    Raises:
+        ValueError: If one is missing, has another shape or has no place.
+    """
+    own = network.state_dict()
+    wrong = [f"no {name}" for name in own if name not in state]
+    wrong += [f"{name}, which it has not" for name in state if name not in own]
+    for name in own.keys() & state.keys():
+        if own[name].shape != state[name].shape:
+            wrong.append(f"{name} of {tuple(state[name].shape)} for its {tuple(own[name].shape)}")
+    if wrong:
+        more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+        raise ValueError(
+            f"weights {path} do not fit this {type(network).__name__}: they hold {'; '.join(wrong[:SHOWN])}{more}. "
+            "Set the network's arguments as they were, or give another file."
+        )
+    network.load_state_dict(dict(state))
