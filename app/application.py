@@ -11,7 +11,9 @@ from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers.logger import Logger
 
 from app.allocator import keep_freed_memory
+from app.answers import Answers
 from app.arguments import without_option
+from app.calibration import add_to_checkpoint, calibrate
 from app.checkpoint_choice import best_checkpoint
 from app.checkpoint_file import DamagedCheckpointError, WholeCheckpoints, load_whole
 from app.command_line import CommandLine
@@ -28,6 +30,7 @@ from app.run_folder import RUN_FOLDER_VARIABLE, RunFolder, new_run_folder
 from app.signals import StopSignals
 from app.throughput import Throughput
 from app.wandb_run import RunDashboard, start_wandb
+from datamodules import SupportQuery
 from modules.resume_point import batches_trained
 
 CHILDREN_SECONDS = 5.0  # for a process that stops by itself
@@ -49,8 +52,6 @@ class Application(CommandLine):
         self.throughput = Throughput()
         self.run_files = RunFiles(self.run)
         callbacks: list[Callback] = [self.throughput, self.run_files, Interruption(signals, self._how_to_go_on)]
-        if arguments[0] == "predict":
-            callbacks.append(PredictionsFile(self.run))
         super().__init__(arguments, callbacks)
 
     @property
@@ -81,6 +82,8 @@ class Application(CommandLine):
     def after_instantiate_classes(self) -> None:
         """Loads the data and checks that everything fits, and only then makes the run's folder."""
         self.datamodule.trainer, self.model.trainer = self.trainer, self.trainer
+        if self.loaded is not None:
+            self.datamodule.adopt(self.loaded.get("input_spec", {}))
         self.datamodule.prepare_data()
         self.datamodule.setup(self.command)
         self.model.setup(self.command)
@@ -93,7 +96,16 @@ class Application(CommandLine):
         self.checkpointing: RunCheckpoint = built["checkpoint"]
         self.checkpointing.dirpath = os.path.realpath(self.run.checkpoints)
         built["episode_picture"].folder = self.run.path / "episodes"
+        if self.command == "predict":
+            self._prepare_predictions(built["answers"])
         self.trainer.loggers = self._loggers()
+
+    def _prepare_predictions(self, answers: Answers) -> None:
+        """Chooses what is written: the answers for a user's images, or those for the test tasks."""
+        if isinstance(self.datamodule, SupportQuery):
+            answers.run, answers.checkpoint = self.run, self.loaded or {}
+        callback = answers if isinstance(self.datamodule, SupportQuery) else PredictionsFile(self.run)
+        self.trainer.callbacks.append(callback)  # type: ignore[attr-defined]  # Lightning sets it without declaring it
 
     def _run_subcommand(self, subcommand: str) -> None:
         """Runs the command; where it fails before it has made anything, its new folder goes again."""
@@ -135,6 +147,14 @@ class Application(CommandLine):
             print(f"Nothing was left to train: the run is at step {self.trainer.global_step:,}.")
         self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best, weights_only=True, verbose=False)
         self._report("test", best)
+        if best is not None:
+            self._calibrate(Path(best))
+
+    def _calibrate(self, best: Path) -> None:
+        """Gives the best checkpoint what `predict` tells sure answers by."""
+        if self.is_first:
+            add_to_checkpoint(best, calibrate(self.model, self.datamodule))
+        self.trainer.strategy.barrier("calibrated")
 
     def after_test(self) -> None:
         """Reports the test."""

@@ -1,10 +1,13 @@
 """Reads a checkpoint's own configuration, so that `test`, `validate` and `predict` need nothing but its path."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
+import datamodules
 from app.checkpoint_file import load_whole
 from app.errors import UsageError
+from datamodules import EpisodeDataModule
 
 # Set by links, from data.n_way and seed_everything: the parser refuses them in a configuration.
 LINK_TARGETS = {"model": "n_way", "data": "seed"}
@@ -30,21 +33,43 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return dict(checkpoint)
 
 
-def checkpoint_config(checkpoint: dict[str, Any]) -> dict[str, Any]:
+def checkpoint_config(checkpoint: dict[str, Any], other_data: str | None = None) -> dict[str, Any]:
     """The configuration that a checkpoint was trained with, as a configuration file's content.
 
     Args:
         checkpoint: What `read_checkpoint` returned.
+        other_data: The data set that is asked for in place of the checkpoint's own.
 
     Returns:
-        `seed_everything`, `model` and `data`, the last two with `class_path` and `init_args`, without link targets.
+        `seed_everything`, `model` and `data`, the last two with `class_path` and `init_args`, without link targets; of
+        the arguments of `data` those that `other_data` has too and that say nothing of where the data are.
     """
     config: dict[str, Any] = {"seed_everything": checkpoint["datamodule_hyper_parameters"].get("seed", 0)}
     for key, stored in (("model", "hyper_parameters"), ("data", "datamodule_hyper_parameters")):
         arguments = {name: value for name, value in checkpoint[stored].items() if not name.startswith("_")}
         arguments.pop(LINK_TARGETS[key], None)
         config[key] = {"class_path": checkpoint[stored]["_class_path"], "init_args": arguments}
+    if other_data is not None:
+        config["data"] = {"class_path": other_data, "init_args": _shared(config["data"]["init_args"], other_data)}
+        if "n_way" not in _argument_names(other_data):  # the link's source: the network keeps its outputs
+            model = checkpoint["hyper_parameters"]
+            config["model"]["init_args"] |= {"n_way": model["n_way"]} if "n_way" in model else {}
     return config
+
+
+def data_class(name: str) -> str | None:
+    """The path of a data set's class: "ImageFolder" -> "datamodules.ImageFolder"; None where there is none."""
+    short = name.rpartition(".")[2]
+    return f"datamodules.{short}" if isinstance(getattr(datamodules, short, None), type) else None
+
+
+def _shared(arguments: dict[str, Any], other_data: str) -> dict[str, Any]:
+    names = _argument_names(other_data) & {*inspect.signature(EpisodeDataModule).parameters, "image_size"}
+    return {name: value for name, value in arguments.items() if name in names}
+
+
+def _argument_names(class_path: str) -> set[str]:
+    return set(inspect.signature(getattr(datamodules, class_path.rpartition(".")[2])).parameters)
 
 
 def check_same_method(checkpoint: dict[str, Any], path: Path, class_path: str) -> None:

@@ -9,9 +9,10 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCL
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from app import parser as parsing
+from app.answers import Answers
 from app.arguments import DEFAULT_CONFIG, config_files, option_values, run_name
 from app.checkpoint_choice import choose_checkpoint
-from app.checkpoint_config import changed_arguments, check_same_method, checkpoint_config, read_checkpoint
+from app.checkpoint_config import changed_arguments, check_same_method, checkpoint_config, data_class, read_checkpoint
 from app.early_stopping import EarlyStopping
 from app.episode_picture import EpisodePicture
 from app.errors import UsageError, process_rank
@@ -71,6 +72,8 @@ class CommandLine(LightningCLI):
         parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
         parser.add_lightning_class_args(EarlyStopping, "early_stopping")
         parser.add_lightning_class_args(EpisodePicture, "episode_picture")
+        if self.command == "predict":
+            parser.add_lightning_class_args(Answers, "answers")
         parser.link_arguments("data.init_args.n_way", "model.init_args.n_way")
         parser.link_arguments("seed_everything", "data.init_args.seed")
 
@@ -108,7 +111,13 @@ class CommandLine(LightningCLI):
             )
         self._load_checkpoint(given[-1], run_name(self.arguments))
         assert self.loaded is not None
-        return ["--config", json.dumps(checkpoint_config(self.loaded))]
+        return ["--config", json.dumps(checkpoint_config(self.loaded, self._other_data(self.loaded)))]
+
+    def _other_data(self, loaded: dict[str, Any]) -> str | None:
+        """The data set that the command line names, where it is not the checkpoint's own."""
+        asked = [data_class(name) for name in option_values(self.arguments, "--data")]
+        own = data_class(loaded["datamodule_hyper_parameters"]["_class_path"])
+        return asked[-1] if asked and asked[-1] not in (None, own) else None
 
     # ---- the checkpoint and the run
 

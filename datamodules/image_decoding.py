@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from datamodules.input_spec import InputSpec
 
@@ -61,20 +61,33 @@ def decode_image(file: Path | IO[bytes], spec: InputSpec) -> np.ndarray:
         BrokenImageError: If it is no image, or cut short; says why.
     """
     channels, height, width = spec.image_shape
+    shown = open_upright(file, DRAFT_TIMES * max(height, width)).convert("L" if channels == 1 else "RGB")
+    pixels = np.asarray(_fitted(shown, spec))  # (H, W) or (H, W, 3)
+    if spec.ink is not None and _border(np.asarray(shown.convert("L"))) > MIDDLE:
+        pixels = WHITE - pixels
+    return np.ascontiguousarray(np.moveaxis(np.atleast_3d(pixels), -1, 0))
+
+
+def open_upright(file: Path | IO[bytes], at_least: int) -> Image.Image:
+    """Decodes an image: upright, of 8 bits, on white where it is transparent.
+
+    Args:
+        file: A path, or a file open for reading.
+        at_least: Pixels of the shorter side that are enough: a JPEG of twice as many or more is decoded at half its
+            size, or a quarter ...
+
+    Raises:
+        BrokenImageError: If it is no image, or cut short; says why.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file) as image:
-                image.draft(None, (DRAFT_TIMES * max(height, width),) * 2)
-                shown = _eight_bit(_upright(image))
+                image.draft(None, (at_least, at_least))
+                return _opaque(_eight_bit(_upright(image)))
     except BROKEN as error:
         raise BrokenImageError(_reason(error)) from error
-    shown = _opaque(shown).convert("L" if channels == 1 else "RGB")
-    pixels = np.asarray(_fitted(shown, spec))  # (H, W) or (H, W, 3)
-    if spec.ink is not None and _border(np.asarray(shown.convert("L"))) > MIDDLE:
-        pixels = WHITE - pixels
-    return np.ascontiguousarray(np.moveaxis(np.atleast_3d(pixels), -1, 0))
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -134,7 +147,7 @@ def _border(grey: np.ndarray) -> float:
 
 def _reason(error: BaseException) -> str:
     match error:
-        case Image.UnidentifiedImageError():
+        case UnidentifiedImageError():
             return "no image that can be read"
         case Image.DecompressionBombError() | Image.DecompressionBombWarning():
             return "more pixels than are safe to decode"

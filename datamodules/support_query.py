@@ -39,6 +39,7 @@ class SupportQuery(EpisodeDataModule):
         self.shapes = {}  # any number of classes and examples
         self.class_names: tuple[str, ...] = ()
         self.class_sizes: tuple[int, ...] = ()
+        self.support_files: dict[str, tuple[Path, ...]] = {}
         self.files: list[Path] = []
         self._support = Support(torch.empty(0), torch.empty(0))  # (S, C, H, W) uint8, (S,)
         self._query = torch.empty(0)  # (N, C, H, W) uint8
@@ -70,6 +71,7 @@ class SupportQuery(EpisodeDataModule):
             )
         files = self._query_files()
         bank = read_bank(classes, self.spec, "support", self.strict)
+        self.support_files = {entry.name: entry.paths for entry in classes}
         self.class_names, self.class_sizes = bank.class_names, tuple(bank.class_size.tolist())
         self._support = Support(bank.images, torch.arange(len(classes)).repeat_interleave(bank.class_size))
         if files:
@@ -82,7 +84,7 @@ class SupportQuery(EpisodeDataModule):
 
     def label_of(self, file: Path) -> int:
         """The class in whose folder a query image lies, nearest first; `UNKNOWN` where in none."""
-        inside = file.relative_to(self.query_folder).parts[:-1] if self.query_folder != file else ()
+        inside = file.relative_to(self.query_folder).parts[:-1] if self.query_folder not in (None, file) else ()
         names = {name: label for label, name in enumerate(self.class_names)}
         return next((names[part] for part in reversed(inside) if part in names), UNKNOWN)
 

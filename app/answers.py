@@ -1,0 +1,145 @@
+"""`predict` on a user's own images: predictions.csv, a contact sheet, and what can be said of them in a few lines."""
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from app.calibration import Calibration, calibration_for
+from app.contact_sheet import save_contact_sheets
+from app.run_folder import RunFolder
+from modules import Learner
+
+if TYPE_CHECKING:
+    from datamodules import SupportQuery
+
+UNSURE = "unsure"
+
+
+class Answer(NamedTuple):
+    """What is said of one image."""
+
+    file: Path
+    label: str  # a class, or `UNSURE`
+    guess: str  # the most probable class
+    probabilities: list[float]  # of each class
+    truth: str | None  # the class in whose folder the image lies, if in one
+
+
+class Answers(Callback):
+    """Writes what the learner says of a user's images.
+
+    Args:
+        accuracy: Answers are called sure from the confidence on from which this share of the answers for validation
+            tasks is right.
+        unsure_below: The confidence itself; None: as `accuracy` says.
+    """
+
+    def __init__(self, accuracy: float = 0.9, unsure_below: float | None = None) -> None:
+        if not 0 < accuracy <= 1:
+            raise ValueError(f"answers.accuracy must be above 0 and at most 1, got {accuracy}.")
+        if unsure_below is not None and not 0 <= unsure_below <= 1:
+            raise ValueError(f"answers.unsure_below must be from 0 to 1, got {unsure_below}.")
+        self.accuracy, self.unsure_below = accuracy, unsure_below
+        self.run = RunFolder(Path())  # both set by the application
+        self.checkpoint: dict[str, Any] = {}
+        self.calibration: Calibration | None = None
+        self._answers: list[tuple[int, list[float]]] = []
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        data: SupportQuery = trainer.datamodule  # type: ignore[attr-defined]
+        learner = cast(Learner, pl_module)
+        self.calibration = calibration_for(learner, self.checkpoint, len(data.class_names), min(data.class_sizes))
+        learner.temperature = 1.0 if self.calibration is None else self.calibration.temperature
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        first = int(batch.task_id)
+        self._answers += list(enumerate(outputs["probabilities"][0].tolist(), start=first))
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        gathered = [self._answers]
+        if trainer.world_size > 1:
+            gathered = [[] for _ in range(trainer.world_size)]
+            torch.distributed.all_gather_object(gathered, self._answers)
+        if trainer.is_global_zero:
+            data: SupportQuery = trainer.datamodule  # type: ignore[attr-defined]
+            self._write(data, dict(pair for rank in gathered for pair in rank))
+
+    def _write(self, data: "SupportQuery", probabilities: dict[int, list[float]]) -> None:
+        threshold, line = self._threshold(data)
+        answers = [_answer(data, number, probabilities[number], threshold) for number in sorted(probabilities)]
+        table, sheet = self.run.path / "predictions.csv", self.run.path / "contact_sheet.png"
+        write_answers(table, answers, data.class_names)
+        pages = save_contact_sheets(sheet, data.support_files, answers)
+        print(line)
+        print(f"{summary(answers)}: {table}")
+        print(f"contact sheet: {', '.join(str(page) for page in pages)}")
+
+    def _threshold(self, data: "SupportQuery") -> tuple[float, str]:
+        """From which probability on an answer is sure, and the line that says why."""
+        if self.unsure_below is not None:
+            return self.unsure_below, f"sure from {self.unsure_below:.2f} on, as answers.unsure_below says"
+        if self.calibration is None:
+            return 0.0, (
+                "every answer is called sure: the checkpoint has no calibration, which the end of `fit` gives to the "
+                "best one, and the validation tasks are not here"
+            )
+        found = self.calibration.threshold(self.accuracy)
+        tasks = f"{self.calibration.n_tasks} {self.calibration.shape} validation tasks"
+        if found is None:
+            return 1.1, f"no answer is called sure: on {tasks} no confidence made {self.accuracy:.0%} of them right"
+        right = f"{self.accuracy:.0%} of the answers for {tasks} are right"
+        return found, f"sure from {found:.2f} on: there {right} (images unlike those of the training may do worse)"
+
+
+def _answer(data: "SupportQuery", number: int, probabilities: list[float], threshold: float) -> Answer:
+    file = data.files[number]
+    best = max(range(len(probabilities)), key=probabilities.__getitem__)
+    guess, true = data.class_names[best], data.label_of(file)
+    label = guess if probabilities[best] >= threshold else UNSURE
+    return Answer(file, label, guess, probabilities, data.class_names[true] if true >= 0 else None)
+
+
+def write_answers(path: Path, answers: list[Answer], class_names: tuple[str, ...]) -> None:
+    """Writes predictions.csv: file, label, guess, its probability, that of each class, and the folder's class if any.
+
+    Args:
+        path: The file.
+        answers: One row each.
+        class_names: In the order of the probabilities.
+    """
+    known = any(answer.truth is not None for answer in answers)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "label", "guess", "probability", *class_names, *(["folder"] if known else [])])
+        for answer in answers:
+            numbers = [f"{p:.4f}" for p in (max(answer.probabilities), *answer.probabilities)]
+            truth = [answer.truth or ""] if known else []
+            writer.writerow([answer.file, answer.label, answer.guess, *numbers, *truth])
+
+
+def summary(answers: list[Answer]) -> str:
+    """One line, e.g. `150 images, 112 sure and 38 unsure; 61.33% right, of the sure ones 74.11%`."""
+    sure = [answer for answer in answers if answer.label != UNSURE]
+    images = f"{len(answers):,} image{'s' if len(answers) > 1 else ''}"
+    line = f"{images}, {len(sure):,} sure and {len(answers) - len(sure):,} unsure"
+    known, known_sure = ([a for a in group if a.truth is not None] for group in (answers, sure))
+    if known:
+        of_all = "" if len(known) == len(answers) else f" of the {len(known):,} in folders of the classes"
+        line += f"; {_right(known):.2%}{of_all} right"
+        line += f", of the sure ones {_right(known_sure):.2%}" if known_sure else ""
+    return line
+
+
+def _right(answers: list[Answer]) -> float:
+    return sum(answer.guess == answer.truth for answer in answers) / len(answers)
