@@ -7,6 +7,7 @@ hidden draft, which its builder keeps locked: one of a builder that was killed i
 """
 
 import contextlib
+import dataclasses
 import fcntl
 import hashlib
 import json
@@ -120,7 +121,8 @@ def _load(entry: Path) -> ImageBank | None:
             return None
         # Mode "c" maps privately: torch gets a writable array (it warns about others), and the file never changes.
         images = torch.from_numpy(np.load(file, mmap_mode="c", allow_pickle=False))  # (N, C, H, W)
-        return ImageBank.from_sizes(images, table["names"], table["sizes"], table["first_half"])
+        bank = ImageBank.from_sizes(images, table["names"], table["sizes"], table["first_half"])
+        return dataclasses.replace(bank, cached=entry)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from datamodules.augmentation import Augmentation, augmented
 from datamodules.episode import CLASSIFICATION, Episode, Objective
 from datamodules.episode_source import SPLITS, EpisodeSource
+from datamodules.feature_bank import Embedding, load_features
 from datamodules.image_bank import ImageBank
 from datamodules.leaks import leaks_between_splits, refusal
 from datamodules.pools import checked_pool
@@ -54,10 +55,13 @@ class Loading:
         images_on: "device": a batch is an index lookup on the training device; "cpu": the loader gathers it;
             "auto": "device" where the images take less than half of the device's free memory.
         num_workers: Loader workers; useful where the loader gathers.
+        cache_features: Where the learner's backbone is frozen, its features are computed once, kept beside the images'
+            cache and looked up in place of images that are not augmented.
     """
 
     images_on: Literal["auto", "device", "cpu"] = "auto"
     num_workers: int = 0
+    cache_features: bool = True
 
 
 # Checkpoints hold a model's and a data module's arguments and are loaded with weights_only=True.
@@ -112,6 +116,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         self.leaks: list[str] = []
         self.source: EpisodeSource | None = None
         self._images_follow_device = True
+        self._embedding: Embedding | None = None
 
     # ---- what a data set implements
 
@@ -134,6 +139,13 @@ class EpisodeDataModule(pl.LightningDataModule):
     def input_spec(self) -> dict[str, Any]:
         """What a user's image must be turned into; the checkpoint carries it."""
         return {"image_shape": list(self.image_shape), "scaling": "uint8 / 255"}
+
+    def adopt(self, input_spec: dict[str, Any]) -> None:
+        """Takes what the checkpoint's learner expects of an image; a data set of its own images knows that itself."""
+
+    def use_features(self, embedding: Embedding | None) -> None:
+        """Makes later loaders emit the features of a frozen backbone in place of images; None: images again."""
+        self._embedding = embedding if self.loading.cache_features else None
 
     # ---- Lightning's hooks
 
@@ -188,7 +200,7 @@ class EpisodeDataModule(pl.LightningDataModule):
     def on_after_batch_transfer(self, batch: Tensor | Episode, dataloader_idx: int) -> Episode:
         """Makes the Episode: from task numbers where the images are on the device, else from the images gathered."""
         if isinstance(batch, Tensor):
-            batch = self._draw(self._split(), batch)
+            batch = self._draw(self._split(), batch, in_features=True)
         batch = self._normalised(batch)
         if self.augmentation.is_on and self._split() == "train":
             batch = augmented(batch, self.seed, self.augmentation)
@@ -217,12 +229,14 @@ class EpisodeDataModule(pl.LightningDataModule):
         leaks = {"leaks": "; ".join(self.leaks)} if self.leaks else {}
         return {"data": type(self).__name__, **held_out, **differs, **leaks}
 
-    def _draw(self, split: str, task_id: Tensor) -> Episode:
-        """Task numbers (T,) to an Episode of uint8 images."""
+    def _draw(self, split: str, task_id: Tensor, in_features: bool = False) -> Episode:
+        """Task numbers (T,) to an Episode of uint8 images, or of features where there are some."""
         assert self.source is not None, "setup() comes first"
-        return self.source.episode(split, task_id)
+        return self.source.episode(split, task_id, in_features)
 
     def _normalised(self, episode: Episode) -> Episode:
+        if episode.support_x.is_floating_point():  # features
+            return episode
         return episode._replace(support_x=self.normalise(episode.support_x), query_x=self.normalise(episode.query_x))
 
     def _fits_device(self, images: Tensor) -> bool:
@@ -252,11 +266,27 @@ class EpisodeDataModule(pl.LightningDataModule):
     def _world_size(self) -> int:
         return self.trainer.world_size if self.trainer else 1
 
+    def _look_features_up(self, split: str) -> None:
+        """Done when a loader is made: a checkpoint's weights are loaded after setup()."""
+        if self.source is None:
+            return
+        features, several = None, self.trainer if self._world_size > 1 else None
+        if self._embedding is not None and not (split == "train" and self.augmentation.is_on):
+            assert self.bank is not None
+            if several and not several.is_global_zero:  # the others find in the cache what the first one computes
+                several.strategy.barrier("features")
+            name = f"{type(self).__name__} {split}"
+            features = load_features(self.bank, self.pools[split], name, self._embedding, self.normalise)
+            if several and several.is_global_zero:
+                several.strategy.barrier("features")
+        self.source.use_features(split, features)
+
     def _loader(
         self, split: str, batch_size: int, n_tasks: int | None, first_batch: int | Callable[[], int] = 0
     ) -> DataLoader[Any]:
+        self._look_features_up(split)
         rank = self.trainer.global_rank if self.trainer else 0
-        gather = None if self._images_follow_device else lambda task_id: self._draw(split, task_id)
+        gather = None if self._images_follow_device else lambda task_id: self._draw(split, task_id, in_features=True)
         stream = TaskStream(batch_size, first_batch, n_tasks, rank, self._world_size, gather)
         pin = self.loading.images_on != "device" and torch.cuda.is_available()
         return DataLoader(stream, batch_size=None, num_workers=self.loading.num_workers, pin_memory=pin)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from datamodules.episode import Episode
+from datamodules.feature_bank import SplitFeatures
 from datamodules.image_bank import ImageBank
 from datamodules.sampling import ClassPool, EpisodeShape, draw_tasks
 
@@ -25,21 +26,36 @@ class EpisodeSource:
     ) -> None:
         self.bank, self.pools, self.shapes, self.seeds = bank, pools, shapes, seeds
         self._on_device: Tensor | None = None
+        self._features: dict[str, SplitFeatures] = {}
 
-    def episode(self, split: str, task_id: Tensor) -> Episode:
+    def use_features(self, split: str, features: SplitFeatures | None) -> None:
+        """Gives a split's features in place of its images from now on; None: images again."""
+        if features is None:
+            self._features.pop(split, None)
+        else:
+            self._features[split] = features
+
+    def episode(self, split: str, task_id: Tensor, in_features: bool = False) -> Episode:
         """Draws tasks and looks their images up.
 
         Args:
             split: "train", "val" or "test".
             task_id: (T,) int64.
+            in_features: Whether to give features in place of images, where there are some.
 
         Returns:
-            An Episode of uint8 images on the device of `task_id`.
+            An Episode of uint8 images, or of features (T, S, D), on the device of `task_id`.
         """
-        images, device, shape = self._images(task_id.device), task_id.device, self.shapes[split]
+        device, shape = task_id.device, self.shapes[split]
         if self.pools[split].class_id.device != device:
             self.pools[split] = self.pools[split].to(device)
         drawn = draw_tasks(self.seeds[split], SPLITS.index(split), task_id, self.pools[split], shape)
+        features = self._features.get(split) if in_features else None
+        if features is None:
+            images = self._images(device)  # (N, C, H, W)
+        else:
+            features = self._features[split] = features.to(device)
+            images, drawn = features.values, features.places(drawn)  # (n, D)
         label = torch.arange(shape.n_way, device=device).unsqueeze(1)  # (n_way, 1)
         return Episode(
             support_x=_look_up(images, drawn.support),  # (T, n_way * k_shot, C, H, W)
@@ -58,7 +74,7 @@ class EpisodeSource:
 
 
 def _look_up(images: Tensor, index: Tensor) -> Tensor:
-    """The images (N, C, H, W) of these numbers (T, n_way, k): (T, n_way * k, C, H, W).
+    """The images (N, C, H, W), or features (N, D), of these numbers (T, n_way, k): (T, n_way * k, C, H, W).
 
     On a CPU ten times as fast as `images[index]`, which copies byte by byte.
     """

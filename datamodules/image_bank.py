@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ class ImageBank:
         class_size: (n_classes,) int64.
         first_half: (n_classes,) int64, or None. Where given, an episode's support comes from the first
             `first_half[c]` images of class c and its query from the rest, or the other way round.
+        cached: the cache's folder that the images come from, or None.
     """
 
     images: Tensor
@@ -30,6 +32,7 @@ class ImageBank:
     class_start: Tensor
     class_size: Tensor
     first_half: Tensor | None = None
+    cached: Path | None = None
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
@@ -93,4 +96,5 @@ class ImageBank:
             torch.cat([self.class_start + turn * len(self.images) for turn in turns]),  # (4 * n_classes,)
             self.class_size.repeat(4),
             None if self.first_half is None else self.first_half.repeat(4),
+            self.cached,
         )

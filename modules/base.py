@@ -13,7 +13,8 @@ from modules.classifier import Classifier
 from modules.cuda_graph import GraphedGradient
 from modules.evaluation import TaskScores, score_names, score_tasks
 from modules.finite_check import FiniteCheck, stop_training
-from modules.fit_check import check_fit
+from modules.fit_check import check_fit, check_trainable
+from modules.frozen_features import frozen_embedding
 from modules.functional.networks import Variables
 from modules.functional.task_layout import choose_chunk, choose_strategy
 from modules.method import Method
@@ -40,6 +41,8 @@ class Learner(Method):
         self.train_metrics: Variables = {}  # of the newest outer step, still on the device
         self._accumulated: OuterGradient | None = None
         self._batches: list[Episode] = []  # of the outer step that is being accumulated
+        self.temperature = 1.0  # what `predict` divides logits by, so that its answers are as sure as they should be
+        self._classifier: Classifier | None = None  # of the newest task that `predict` was given
         self._finite = FiniteCheck()
         self._chunks = TaskChunks(say=self._say)  # of training
         self._evaluation_chunks = TaskChunks(say=self._say)
@@ -56,7 +59,7 @@ class Learner(Method):
 
     def classifier(self, support: Support, n_way: int) -> Classifier:
         """Adapts to T tasks and gives their classifier; its answer for an image depends on no other query."""
-        return Classifier(self, support, n_way)
+        return Classifier(self, support, n_way, self.temperature)
 
     # ---- Lightning: training
 
@@ -74,6 +77,7 @@ class Learner(Method):
 
     def training_step(self, episode: Episode, batch_idx: int) -> None:
         """One batch of T tasks, and an outer step when `accumulate_batches` of them are there."""
+        episode = self.embedded(episode)
         self._batches.append(episode)
         gradient_of = self._graphed or self.batch_gradient
         gradient = gradient_of(episode).weighted(1 / self.outer.accumulate_batches)
@@ -112,7 +116,7 @@ class Learner(Method):
         params = self.variables(len(tasks.task_id))
         noise = self.draw_noise(tasks.task_id, tasks.support_x.shape[1], self.inner_steps)
         gradients, metrics = self.outer_gradients(params, tasks, noise)
-        return OuterGradient(gradients, task_means({name: params[name] for name, _ in self.named_buffers()}), metrics)
+        return OuterGradient(gradients, task_means({name: params[name] for name in self.updated_buffers()}), metrics)
 
     def _outer_step(self, mean: OuterGradient) -> None:
         optimizer, scale = self.optimizers(), self.loss_scale()
@@ -123,7 +127,7 @@ class Learner(Method):
         for name, parameter in self.named_parameters():
             parameter.grad = mean.gradients[name] * scale if name in mean.gradients else None
         optimizer.step()
-        for name, buffer in self.named_buffers():
+        for name, buffer in self.updated_buffers().items():
             buffer.copy_(mean.buffers[name])
         schedule = self.lr_schedulers()
         assert isinstance(schedule, LRScheduler)
@@ -172,6 +176,7 @@ class Learner(Method):
         self.log_dict(self._scores.compute("val", (self.objective.score_name,)), prog_bar=True)
 
     def _score(self, episode: Episode, both_protocols: bool) -> None:
+        episode = self.embedded(episode)
         self._lay_out(self._evaluation_chunks, episode)
         for scores, _ in self._evaluation_chunks(lambda tasks: score_tasks(self, tasks, both_protocols), episode):
             self._scores.update(scores)
@@ -191,16 +196,30 @@ class Learner(Method):
         self.log_dict(self._scores.compute("test", (score, f"{score}_transductive", f"{score}_inductive")))
 
     def predict_step(self, episode: Episode, batch_idx: int) -> dict[str, Tensor]:
-        """Classifies the queries of T tasks, inductively.
+        """Classifies the queries of T tasks, inductively; a single task's may come in several batches.
 
         Returns:
             "task_id" (T,), "class_id" (T, n_way), "query_y" (T, Q) and "probabilities" (T, Q, n_way).
         """
+        episode = self.embedded(episode)
         self._lay_out(self._evaluation_chunks, episode)
         n_way = episode.class_id.shape[1]
-        chunks = self._evaluation_chunks(lambda tasks: self.classifier(tasks.support, n_way)(tasks.query_x), episode)
+        chunks = self._evaluation_chunks(
+            lambda tasks: self._classifier_of(tasks.support, n_way)(tasks.query_x), episode
+        )
         fields = {"task_id": episode.task_id, "class_id": episode.class_id, "query_y": episode.query_y}
         return fields | {"probabilities": torch.cat([probabilities for probabilities, _ in chunks])}
+
+    def _classifier_of(self, support: Support, n_way: int) -> Classifier:
+        """The one made last, where it is of the same single task."""
+        last = self._classifier
+        if last is None or len(support.x) > 1 or not torch.equal(last.support.x, support.x):
+            last = self._classifier = self.classifier(support, n_way)
+        return last
+
+    def on_predict_end(self) -> None:
+        """Drops the last task's classifier: the weights may change."""
+        self._classifier = None
 
     # ---- Lightning: set-up and checkpoints
 
@@ -215,6 +234,10 @@ class Learner(Method):
             return
         self.objective = data.objective
         check_fit(self, data)
+        if stage == "fit":
+            check_trainable(self)
+        if hasattr(data, "use_features"):
+            data.use_features(frozen_embedding(self.backbone))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what a user's image must be turned into, and how tasks were computed: another way sums in another order.

@@ -48,6 +48,21 @@ def check_fit(learner: "Learner", data: Any) -> None:
         )
 
 
+def check_trainable(learner: "Learner") -> None:
+    """Checks that training has something to change.
+
+    Raises:
+        ValueError: If every parameter is frozen.
+    """
+    if any(parameter.requires_grad for parameter in learner.parameters()):
+        return
+    mend = "set model.distance to cosine, whose scale is learned, or " if hasattr(learner, "distance") else ""
+    raise ValueError(
+        f"{type(learner).__name__} has nothing to train, as its backbone is frozen: {mend}set the backbone's frozen to "
+        "false."
+    )
+
+
 def _check_batched(learner: "Learner") -> None:
     layer, shape = layer_without_task_form(learner.network), learner.input_shape
     if layer is not None:

@@ -74,7 +74,7 @@ class MAML(Learner):
             return self.objective.loss(outputs[..., :n_way], targets)
 
         if self.task_strategy == "learn2learn":
-            buffers = part({name: params[name] for name, _ in self.named_buffers()}, "network.")
+            buffers = part({name: params[name] for name in self.updated_buffers()}, "network.")
             return learn2learn_inner_loop(self.network, buffers, support, loss, lr, steps, self.first_order)
 
         def support_loss(step: int, fast_params: Variables) -> Tensor:

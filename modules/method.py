@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
 from datamodules.episode import CLASSIFICATION, Episode, Objective, Support
+from modules.backbones import Backbone
+from modules.frozen_features import embed_images, passes_features
 from modules.functional.networks import (
     Strategy,
     Variables,
@@ -18,6 +20,7 @@ from modules.functional.networks import (
 )
 from modules.functional.shared_weights import forward_shared
 from modules.outer_loop import OuterLoop
+from modules.weights import weights_follow
 
 
 class Method(pl.LightningModule):
@@ -156,8 +159,40 @@ class Method(pl.LightningModule):
         """The meta-parameters and buffers: every buffer shared, or a copy for each of `n_tasks` tasks to update."""
         buffers = dict(self.named_buffers())
         if n_tasks is not None:
-            buffers = {name: value.expand(n_tasks, *value.shape).clone() for name, value in buffers.items()}
+            copies = {name: v.expand(n_tasks, *v.shape).clone() for name, v in self.updated_buffers().items()}
+            buffers |= copies
         return dict(self.named_parameters()) | buffers
+
+    def updated_buffers(self) -> Variables:
+        """The buffers that training may update: those outside a frozen backbone, whose ones all tasks share."""
+        buffers, backbone = dict(self.named_buffers()), self.backbone
+        if backbone is not None and backbone.frozen:
+            prefix = "network." if backbone is self.network else "network.backbone."
+            buffers = {name: buffer for name, buffer in buffers.items() if not name.startswith(prefix)}
+        return buffers
+
+    @property
+    def backbone(self) -> Backbone | None:
+        """The network without a method's own output layer."""
+        backbone = self.network if isinstance(self.network, Backbone) else getattr(self.network, "backbone", None)
+        return backbone if isinstance(backbone, Backbone) else None
+
+    def embedded(self, episode: Episode) -> Episode:
+        """The episode with a frozen backbone's features, computed once for all steps, in place of its images."""
+        backbone = self.backbone
+        if backbone is None or not passes_features(backbone) or episode.support_x.dim() == 3:
+            return episode
+        support_x, query_x = (
+            embed_images(backbone, x.flatten(0, 1)).unflatten(0, x.shape[:2])
+            for x in (episode.support_x, episode.query_x)
+        )  # (T, S, D), (T, Q, D)
+        return episode._replace(support_x=support_x, query_x=query_x)
+
+    @classmethod
+    def load_from_checkpoint(cls, *args: Any, **kwargs: Any) -> Self:
+        """As Lightning's; the backbone needs no file of weights any more."""
+        with weights_follow():
+            return super().load_from_checkpoint(*args, **kwargs)
 
     def loss_scale(self) -> Tensor | float:
         """What float16 training multiplies the loss by; 1 otherwise."""

@@ -1,40 +1,50 @@
 """Prototypical networks."""
 
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from datamodules.episode import Episode, Support
 from modules.backbones import Backbone, Conv4
 from modules.base import Learner
 from modules.functional.networks import Variables
-from modules.functional.prototypes import class_means, squared_euclidean
+from modules.functional.prototypes import class_means, cosine_similarity, squared_euclidean
 from modules.outer_loop import OuterLoop
+
+INITIAL_SCALE = 10.0  # of cosines
 
 
 class ProtoNet(Learner):
-    """Classifies a query by its squared distance to the mean embedding of each class's support examples.
+    """Classifies a query by its closeness to the mean embedding of each class's support examples.
 
     Any number of classes, in training and after; with a backbone of running statistics its answers are inductive.
 
     Args:
         backbone: The embedding; None: Conv4 with max-pooling, flattened, running statistics, for 28x28 greyscale.
         outer: The outer loop.
+        distance: "euclidean": logits are minus the squared distances; "cosine": cosines times a learned scale, which a
+            frozen backbone needs to have anything to learn.
 
     Reference:
-        Snell, Swersky and Zemel, "Prototypical Networks for Few-shot Learning", NeurIPS 2017, Algorithm 1.
+        Snell, Swersky and Zemel, "Prototypical Networks for Few-shot Learning", NeurIPS 2017, Algorithm 1. Cosines and
+        their scale, which begins at 10: Gidaris and Komodakis, "Dynamic Few-Shot Visual Learning without Forgetting",
+        CVPR 2018, and Hu et al., "Pushing the Limits of Simple Pipelines for Few-Shot Learning", CVPR 2022.
     """
 
     def __init__(
         self,
         backbone: Backbone | None = None,
         outer: OuterLoop = OuterLoop(schedule="step"),
+        distance: Literal["euclidean", "cosine"] = "euclidean",
     ) -> None:
         backbone = Conv4(downsample="pool", reduce="flatten", running_stats=True) if backbone is None else backbone
         super().__init__(backbone, outer)
         self.save_hyperparameters()
-        self.input_shape = backbone.input_shape
+        self.input_shape, self.distance = backbone.input_shape, distance
+        if distance == "cosine":
+            self.scale = nn.Parameter(torch.tensor(INITIAL_SCALE))
 
     def adapt(
         self, params: Variables, support: Support, n_way: int, steps: int, noise: Tensor | None
@@ -43,11 +53,13 @@ class ProtoNet(Learner):
         yield class_means(self.forward_network(params, support.x), support.y, n_way)
 
     def predict(self, params: Variables, state: Tensor, query_x: Tensor) -> Tensor:
-        """Logits (T, Q, n_way): minus the squared distances, equation (2)."""
+        """Logits (T, Q, n_way), equation (2)."""
         return self.logits(params, self.forward_network(params, query_x), state)
 
     def logits(self, params: Variables, embeddings: Tensor, prototypes: Tensor) -> Tensor:
         """Logits (T, Q, n_way) of embedded queries (T, Q, D) by their closeness to prototypes (T, n_way, D)."""
+        if self.distance == "cosine":
+            return params["scale"] * cosine_similarity(embeddings, prototypes)
         return -squared_euclidean(embeddings, prototypes)
 
     def query_loss(self, params: Variables, episode: Episode, noise: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,6 @@
 """Weights that a network begins from: a file's, or none where a checkpoint's follow."""
 
-import pickle
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -52,11 +52,13 @@ def read_weights(path: str) -> dict[str, Tensor]:
 
             return dict(load_file(file))
         content = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"weights {path} hold more than tensors, and nothing else is loaded: {reason}") from error
     except Exception as error:  # whatever a broken file makes of the readers
-        raise ValueError(f"weights {path} cannot be read: {str(error).partition(chr(10))[0]}") from error
+        code = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if code:
+            raise ValueError(
+                f"weights {path} hold {code[1]}, and nothing but tensors is loaded: save a state_dict alone."
+            ) from error
+        raise ValueError(f"weights {path} cannot be read: they are no file of safetensors or torch.save.") from error
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -87,8 +89,8 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], path: str) -> 
     own = network.state_dict()
     wrong = [f"no {name}" for name in own if name not in state]
     wrong += [f"{name}, which it has not" for name in state if name not in own]
-    for name in own.keys() & state.keys():
-        if own[name].shape != state[name].shape:
+    for name in own:
+        if name in state and own[name].shape != state[name].shape:
             wrong.append(f"{name} of {tuple(state[name].shape)} for its {tuple(own[name].shape)}")
     if wrong:
         more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""

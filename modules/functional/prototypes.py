@@ -24,6 +24,23 @@ def class_means(embeddings: Tensor, labels: Tensor, n_way: int) -> Tensor:
     return sums / one_hot.sum(1).unsqueeze(-1)
 
 
+def cosine_similarity(queries: Tensor, prototypes: Tensor) -> Tensor:
+    """Cosine of the angle between each query and each prototype of its task.
+
+    Args:
+        queries: (T, Q, D).
+        prototypes: (T, N, D).
+
+    Returns:
+        (T, Q, N), in [-1, 1]; 0 for a vector of zeros.
+
+    Reference:
+        Gidaris and Komodakis, "Dynamic Few-Shot Visual Learning without Forgetting", CVPR 2018, equation (5).
+    """
+    unit_queries, unit_prototypes = functional.normalize(queries, dim=-1), functional.normalize(prototypes, dim=-1)
+    return unit_queries @ unit_prototypes.transpose(1, 2)  # (T, Q, D) x (T, D, N) -> (T, Q, N)
+
+
 def squared_euclidean(queries: Tensor, prototypes: Tensor) -> Tensor:
     """Squared Euclidean distance of each query to each prototype of its task.
 
