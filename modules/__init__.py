@@ -7,6 +7,8 @@ from modules.maml import MAML
 from modules.outer_loop import OuterLoop
 from modules.protonet import ProtoNet
 from modules.reptile import Reptile
+from modules.resnet12 import ResNet12
+from modules.timm_backbone import Timm
 
 __all__ = [
     "MAML",
@@ -17,4 +19,6 @@ __all__ = [
     "OuterLoop",
     "ProtoNet",
     "Reptile",
+    "ResNet12",
+    "Timm",
 ]
