@@ -1,6 +1,7 @@
 """The command line as a configuration: what it says, what it leaves unsaid, and what is refused."""
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from app.run_lock import RunLock
 from app.trainer_options import DEFAULTS, check_counts, check_trainer_options
 from datamodules.base import EpisodeDataModule
 from modules import Learner
+from modules.weights import weights_follow
 
 RESUME_HELP = """"auto": go on with the newest run of this name and configuration, from its last sound checkpoint, or
     begin one. For jobs that are started again by the same command."""
@@ -134,6 +136,11 @@ class CommandLine(LightningCLI):
         if run is not None and not config_files(self.arguments):
             return run.path.absolute().parent.name
         return run_name(self.arguments)
+
+    def instantiate_classes(self) -> None:
+        """Builds all; no file of weights is needed where those of a checkpoint follow."""
+        with nullcontext() if self.loaded is None else weights_follow():
+            super().instantiate_classes()
 
     def before_instantiate_classes(self) -> None:
         """Checks all that can be checked before anything is built."""
