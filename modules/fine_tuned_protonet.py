@@ -36,13 +36,13 @@ class FineTunedProtoNet(ProtoNet):
         backbone: The embedding; None: that of ProtoNet.
         eval_inner_lr: Step size of Adam; the authors choose among 0, 0.0001, 0.001 and 0.01 on validation tasks.
         eval_inner_steps: Steps on a task; 0: a ProtoNet.
-        augmentation: Random changes of the support images that are classified.
+        support_augmentation: Random changes of the support images that are classified.
         outer: The outer loop.
 
     Reference:
         Hu, Li, Stühmer, Kim and Hospedales, "Pushing the Limits of Simple Pipelines for Few-Shot Learning", CVPR 2022,
         section 3.3, and the authors' `ProtoNet_Finetune`. Deviation: they mirror, shift and recolour by DiffAugment, in
-        nine steps of ten; here by `augmentation`, in every step.
+        nine steps of ten; here by `support_augmentation`, in every step.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class FineTunedProtoNet(ProtoNet):
         backbone: Backbone | None = None,
         eval_inner_lr: float = 1e-3,
         eval_inner_steps: int = 50,
-        augmentation: Augmentation = Augmentation(crop=0.7, jitter=0.4),
+        support_augmentation: Augmentation = Augmentation(crop=0.7, jitter=0.4),
         outer: OuterLoop = OuterLoop(schedule="step"),
     ) -> None:
         check_positive(eval_inner_lr=eval_inner_lr)
@@ -63,7 +63,8 @@ class FineTunedProtoNet(ProtoNet):
                 "modules.ProtoNet."
             )
         self.save_hyperparameters()
-        self.eval_inner_lr, self.eval_inner_steps, self.augmentation = eval_inner_lr, eval_inner_steps, augmentation
+        self.eval_inner_lr, self.eval_inner_steps = eval_inner_lr, eval_inner_steps
+        self.support_augmentation = support_augmentation
 
     def adapt(self, params: Variables, support: Support, n_way: int, steps: int, noise: Tensor | None) -> Iterator[Any]:
         """Fine-tunes the network; the states are `FineTuned`."""
@@ -97,18 +98,20 @@ class FineTunedProtoNet(ProtoNet):
         return self.logits(params, embeddings, state.prototypes)
 
     def draw_noise(self, task_id: Tensor, n_support: int, steps: int) -> Tensor | None:
-        """What `augmentation` takes in each step, (T, steps, S, 8) in [0, 1)."""
-        if steps == 0 or not self.augmentation.is_on:
+        """What `support_augmentation` takes in each step, (T, steps, S, 8) in [0, 1)."""
+        if steps == 0 or not self.support_augmentation.is_on:
             return None
         return draw(0, FINE_TUNING_STREAM, task_id, steps * n_support).unflatten(1, (steps, n_support))
 
     def protocol(self) -> dict[str, Any]:
         """How the headline result was evaluated, as a result must state it."""
         protocol = {**super().protocol(), "inner_lr": self.eval_inner_lr}
-        return protocol | ({"support_augmentation": self.augmentation.describe()} if self.augmentation.is_on else {})
+        changes = self.support_augmentation
+        return protocol | ({"support_augmentation": changes.describe()} if changes.is_on else {})
 
     def _prototypes(self, params: Variables, support: Support, n_way: int) -> Tensor:
         return class_means(self.forward_network(params, support.x), support.y, n_way)  # (T, n_way, D)
 
     def _changed(self, support: Support, draws: Tensor) -> Tensor:
-        return augment(support.x, draws_of_images(draws, support.y, self.augmentation), self.augmentation)
+        changes = self.support_augmentation
+        return augment(support.x, draws_of_images(draws, support.y, changes), changes)

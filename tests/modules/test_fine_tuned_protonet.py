@@ -25,7 +25,7 @@ def make_learner(kind: type[Learner] = FineTunedProtoNet, strategy: Any = "auto"
     """With running statistics of forty batches, not those it begins with."""
     torch.manual_seed(0)
     if kind is FineTunedProtoNet:
-        changes = {"eval_inner_lr": LR, "eval_inner_steps": STEPS, "augmentation": AUGMENTATION} | changes
+        changes = {"eval_inner_lr": LR, "eval_inner_steps": STEPS, "support_augmentation": AUGMENTATION} | changes
     outer = OuterLoop(task_strategy=strategy, schedule="step")
     learner = kind(TwoBlocks(running_stats=True), outer=outer, **changes).double()
     for _ in range(40):
@@ -79,7 +79,7 @@ def test_every_state_is_a_plain_loops(strategy: str, frozen_layer: bool) -> None
 
 
 def test_without_augmentation_the_support_set_itself_is_classified() -> None:
-    learner, episode = make_learner(augmentation=Augmentation()).eval(), make_episode(1)
+    learner, episode = make_learner(support_augmentation=Augmentation()).eval(), make_episode(1)
     noise = learner.draw_noise(episode.task_id, 6, STEPS)
     assert noise is None
     *_, state = learner.adapt(learner.variables(), episode.support, 3, STEPS, noise)
@@ -91,7 +91,7 @@ def test_without_augmentation_the_support_set_itself_is_classified() -> None:
 
 def test_a_class_is_changed_alike_in_a_step_and_otherwise_in_the_next() -> None:
     augmentation = Augmentation(crop=0.5, per="class")
-    learner = cast(FineTunedProtoNet, make_learner(augmentation=augmentation))
+    learner = cast(FineTunedProtoNet, make_learner(support_augmentation=augmentation))
     image = make_episode(1).support_x[:, :1].expand(3, 6, 1, 8, 8)
     noise = learner.draw_noise(torch.arange(3), 6, 2)
     assert noise is not None
