@@ -10,12 +10,13 @@ from torch.utils._pytree import tree_map_only
 from datamodules.episode import Support
 from modules.functional.networks import Variables
 from modules.functional.shared_weights import keeps_tasks_apart
-from modules.functional.task_layout import CPU_FEATURES, count_features
+from modules.functional.task_layout import count_features
 
 if TYPE_CHECKING:
     from modules.base import Learner
 
-GPU_FEATURES = 500_000_000  # numbers in the feature maps computed at once: 2 GB in float32
+# Numbers in the feature maps computed at once: what a CPU is fastest with, and 2 GB of float32 on a GPU.
+CPU_FEATURES, GPU_FEATURES = 5_000_000, 500_000_000
 
 
 class Classifier:

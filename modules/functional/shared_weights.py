@@ -89,13 +89,12 @@ class _StatisticsOfTasks(TorchFunctionMode):
         """As `torch.nn.functional.batch_norm`: x (T * B, C, ...), weight (C,), bias (C,)."""
         if not training:
             return functional.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
-        tasks = x.to(torch.promote_types(x.dtype, torch.float32)).unflatten(0, (-1, self.n_examples))  # (T, B, C, ...)
-        axes = [1, *range(3, tasks.dim())]
-        centred = tasks - tasks.mean(axes, keepdim=True)
-        normalised = centred * (centred.square().mean(axes, keepdim=True) + eps).rsqrt()
-        per_channel = [1, 1, -1] + [1] * (tasks.dim() - 3)
+        maps = x.to(torch.promote_types(x.dtype, torch.float32)).flatten(2)  # (T * B, C, H * W), or (T * B, C)
+        tasks = (maps if x.dim() > 2 else maps.unsqueeze(-1)).unflatten(0, (-1, self.n_examples))  # (T, B, C, N)
+        # One axis after the other: several that are not neighbours take three times as long.
+        centred = tasks - tasks.mean(3, keepdim=True).mean(1, keepdim=True)
+        scale = (centred.square().mean(3, keepdim=True).mean(1, keepdim=True) + eps).rsqrt()  # (T, 1, C, 1)
         if weight is not None:
-            normalised = normalised * weight.view(per_channel)
-        if bias is not None:
-            normalised = normalised + bias.view(per_channel)
-        return normalised.flatten(0, 1).to(x.dtype)  # (T * B, C, ...)
+            scale = scale * weight.unsqueeze(-1)
+        normalised = centred * scale if bias is None else torch.addcmul(bias.unsqueeze(-1), centred, scale)
+        return normalised.to(x.dtype).view_as(x)

@@ -1,48 +1,23 @@
 """Classifiers are inductive, for every learner that is exported, and what one computes by hand."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from torch import Tensor, nn
 
-import modules
-from datamodules.episode import Support
 from modules import MAML, Learner, ProtoNet, Reptile
 from modules.classifier import Classifier
 from modules.functional.shared_weights import keeps_tasks_apart
+from tests.every_learner import LEARNERS, N_WAY, make_small, support_and_queries
 from tests.learnable_images import TwoBlocks, make_episode
 
-N_WAY = 3
-LEARNERS = [
-    value
-    for value in vars(modules).values()
-    if isinstance(value, type) and issubclass(value, Learner) and value is not Learner
-]
 BOTH_STATISTICS = pytest.mark.parametrize("running_stats", [False, True])
-
-
-def make(kind: Callable[..., Learner], running_stats: bool) -> Learner:
-    """A learner with its defaults on a small network, in double precision."""
-    torch.manual_seed(0)
-    backbone = TwoBlocks(running_stats)
-    named = {"backbone": backbone} | ({"n_way": N_WAY} if "n_way" in kind.__init__.__annotations__ else {})
-    return kind(**named).double().eval()
-
-
-def support_and_queries(n_queries: int = 12) -> tuple[Support, Tensor]:
-    """One task of unequal shots, 3, 1 and 2; its queries."""
-    episode = make_episode(1, k_shot=3, n_query=4)
-    chosen = torch.tensor([0, 1, 2, 3, 6, 7])
-    assert episode.support_y[0, chosen].tolist() == [0, 0, 0, 1, 2, 2]
-    return Support(episode.support_x[:, chosen], episode.support_y[:, chosen]), episode.query_x[:, :n_queries]
 
 
 @BOTH_STATISTICS
 @pytest.mark.parametrize("kind", LEARNERS)
 def test_other_queries_change_nothing(kind: type[Learner], running_stats: bool) -> None:
     support, queries = support_and_queries()
-    classifier = Classifier(make(kind, running_stats), support, N_WAY)
+    classifier = Classifier(make_small(kind, running_stats), support, N_WAY)
     answers = classifier.logits(queries)
     order = torch.randperm(queries.shape[1], generator=torch.Generator().manual_seed(0))
     assert torch.equal(classifier.logits(queries), answers)
@@ -59,7 +34,7 @@ def test_other_queries_change_nothing(kind: type[Learner], running_stats: bool) 
 @pytest.mark.parametrize("kind", LEARNERS)
 def test_queries_at_once_are_queries_one_by_one(kind: type[Learner], running_stats: bool) -> None:
     support, queries = support_and_queries()
-    learner = make(kind, running_stats)
+    learner = make_small(kind, running_stats)
     classifier = Classifier(learner, support, N_WAY)
     expected = []
     for query in queries.unbind(1):
@@ -72,7 +47,7 @@ def test_queries_at_once_are_queries_one_by_one(kind: type[Learner], running_sta
 @BOTH_STATISTICS
 @pytest.mark.parametrize("kind", LEARNERS)
 def test_several_tasks_are_tasks_one_by_one(kind: type[Learner], running_stats: bool) -> None:
-    learner, episode = make(kind, running_stats), make_episode(3)
+    learner, episode = make_small(kind, running_stats), make_episode(3)
     together = Classifier(learner, episode.support, N_WAY).logits(episode.query_x)
     for t in range(3):
         task = episode.tasks(t, t + 1)
@@ -110,7 +85,7 @@ def test_an_output_that_no_class_has_keeps_its_weights(kind: type[Learner]) -> N
 
 
 def test_protonet_on_unequal_shots_is_the_distance_to_the_means() -> None:
-    learner = make(ProtoNet, running_stats=True)
+    learner = make_small(ProtoNet, running_stats=True)
     support, queries = support_and_queries()
     with torch.no_grad():
         embedded, asked = learner.network(support.x[0]), learner.network(queries[0])
@@ -120,7 +95,7 @@ def test_protonet_on_unequal_shots_is_the_distance_to_the_means() -> None:
 
 
 def test_a_temperature_divides_the_logits() -> None:
-    learner = make(ProtoNet, running_stats=True)
+    learner = make_small(ProtoNet, running_stats=True)
     support, queries = support_and_queries()
     cold, warm = (Classifier(learner, support, N_WAY, temperature) for temperature in (1.0, 4.0))
     torch.testing.assert_close(warm.logits(queries), cold.logits(queries) / 4)
@@ -140,7 +115,7 @@ class _LooksAcross(nn.Module):
 
 
 def test_a_network_that_looks_across_its_batch_in_another_way_goes_query_by_query() -> None:
-    learner = make(MAML, running_stats=False)
+    learner = make_small(MAML, running_stats=False)
     support, queries = support_and_queries()
     assert keeps_tasks_apart(learner.network, queries.shape[2:])
     backbone = learner.network.backbone
