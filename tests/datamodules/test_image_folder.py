@@ -1,0 +1,173 @@
+"""ImageFolder: which classes belong to which split, by fraction, by folder and by lists."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from datamodules import Evaluation, ImageFolder
+from datamodules.leaks import LeakError
+from tests.datamodules.image_makers import picture, save_classes
+
+SIZES = {f"class{c:02}": 4 + c % 3 for c in range(20)}
+
+
+def folder(root: Path, **arguments) -> ImageFolder:
+    """Tasks of two ways, decoded at the pictures' own size."""
+    given = {"n_way": 2, "k_shot": 1, "n_query": 2, "image_size": 12, "cache": str(root / "cache")} | arguments
+    return ImageFolder(root=str(root / "images"), evaluation=Evaluation(n_val_tasks=2, n_test_tasks=2), **given)
+
+
+def set_up(data: ImageFolder) -> dict[str, set[str]]:
+    """The names of the classes of each split."""
+    data.prepare_data()
+    data.setup("fit")
+    assert data.bank is not None
+    names = data.bank.class_names
+    return {split: {names[c] for c in pool.class_id.tolist()} for split, pool in data.pools.items()}
+
+
+def test_a_fraction_of_the_classes_goes_to_each_split(tmp_path: Path):
+    save_classes(tmp_path / "images", SIZES)
+    found = set_up(folder(tmp_path, val_fraction=0.25, test_fraction=0.15))
+    assert {split: len(names) for split, names in found.items()} == {"train": 12, "val": 5, "test": 3}
+    assert set.union(*found.values()) == set(SIZES)
+    assert set_up(folder(tmp_path, val_fraction=0.25, test_fraction=0.15)) == found
+    assert set_up(folder(tmp_path, val_fraction=0.25, test_fraction=0.15, split_seed=1)) != found
+
+
+def test_episodes_show_the_files_of_their_classes(tmp_path: Path):
+    save_classes(tmp_path / "images", SIZES)
+    data = folder(tmp_path)
+    set_up(data)
+    assert data.bank is not None
+    first = dict(zip(SIZES, np.cumsum([0, *SIZES.values()]), strict=False))
+    episode = data.episode("train", torch.arange(5))
+    for task in range(5):
+        for image, label in zip(episode.query_x[task], episode.query_y[task], strict=True):
+            name = data.bank.class_names[int(episode.class_id[task, label])]
+            numbers = range(first[name], first[name] + SIZES[name])
+            pixels = [np.moveaxis(picture(number), -1, 0) for number in numbers]
+            assert sum(np.array_equal((image.numpy() * 255).round(), p) for p in pixels) == 1
+
+
+def test_folders_named_after_the_splits_are_the_splits(tmp_path: Path):
+    save_classes(
+        tmp_path / "images", {f"{split}/{split}{c}": 4 for split in ("train", "val", "test") for c in range(3)}
+    )
+    data = folder(tmp_path)
+    assert set_up(data) == {split: {f"{split}{c}" for c in range(3)} for split in ("train", "val", "test")}
+    assert data.protocol()["split"] == "folders"
+    by_fraction = folder(tmp_path, split="fraction", n_way=1)
+    assert set.union(*set_up(by_fraction).values()) == {"train", "val", "test"}
+
+
+def test_classes_in_two_split_folders_are_a_leak(tmp_path: Path):
+    """As where a data set for ordinary classification was split by images."""
+    save_classes(tmp_path / "images", {f"{split}/{name}": 4 for split in ("train", "val", "test") for name in "ab"})
+    with pytest.raises(LeakError, match="train and val share 2 classes"):
+        set_up(folder(tmp_path))
+
+
+def write_csv(path: Path, rows: list[tuple[str, str]]) -> str:
+    path.write_text("filename,label\n" + "".join(f"{name},{label}\n" for name, label in rows))
+    return str(path)
+
+
+def write_json(path: Path, rows: list[tuple[str, str]]) -> str:
+    """CloserLook's way: label_names has the classes of all splits."""
+    names = sorted(SIZES)
+    content = {
+        "label_names": names,
+        "image_names": [name for name, _ in rows],
+        "image_labels": [names.index(label) for _, label in rows],
+    }
+    path.write_text(json.dumps(content))
+    return str(path)
+
+
+@pytest.mark.parametrize(("write", "suffix"), [(write_csv, "csv"), (write_json, "json")])
+@pytest.mark.parametrize("relative_to", ["root", "list", "nothing"])
+def test_lists_name_the_images_of_each_split(tmp_path: Path, write, suffix: str, relative_to: str):
+    images = save_classes(tmp_path / "images", SIZES)
+    place = images if relative_to == "list" else tmp_path
+    base = str(images) + "/" if relative_to == "nothing" else ""
+    lists = {}
+    for s, split in enumerate(("train", "val", "test")):
+        rows = [(f"{base}{name}/{i:03}.png", name) for name in list(SIZES)[s::5] for i in range(3)]
+        lists[f"{split}_list"] = write(place / f"{split}.{suffix}", rows)
+    data = folder(tmp_path, **lists)
+    found = set_up(data)
+    assert found == {split: set(list(SIZES)[s::5]) for s, split in enumerate(("train", "val", "test"))}
+    assert data.bank is not None
+    assert set(data.bank.class_size.tolist()) == {3}
+    assert data.protocol()["split"] == "lists"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("name,class\n", "does not begin with the line filename,label"),
+        ("filename,label\n", "lists no image"),
+        ("filename,label\na,b,c\n", "line 2, is not a file name and a label"),
+        ("filename,label\nnowhere.png,a\n", r"the first image of .*, nowhere.png, is not in"),
+        ("filename,label\nclass00/000.png,a\ngone.png,a\n", "cannot read .*gone.png"),
+    ],
+)
+def test_lists_that_say_nothing_are_refused(tmp_path: Path, content: str, message: str):
+    save_classes(tmp_path / "images", SIZES)
+    path = tmp_path / "list.csv"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=message):
+        set_up(folder(tmp_path, train_list=str(path), val_list=str(path), test_list=str(path)))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "not a JSON file"),
+        ("[]", "does not hold the lists label_names, image_names, image_labels"),
+        ('{"label_names": ["a"], "image_names": ["x"], "image_labels": []}', "1 image_names, but 0 image_labels"),
+        ('{"label_names": ["a"], "image_names": ["x"], "image_labels": [1]}', "the label 1, but 1 label_names"),
+    ],
+)
+def test_json_lists_that_say_nothing_are_refused(tmp_path: Path, content: str, message: str):
+    path = tmp_path / "list.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=message):
+        set_up(folder(tmp_path, train_list=str(path), val_list=str(path), test_list=str(path)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"val_fraction": 0.0}, "val_fraction = 0.0"),
+        ({"val_fraction": 0.6, "test_fraction": 0.4}, "leave classes for training"),
+        ({"split": "lists"}, "train_list and val_list and test_list is not set"),
+        ({"train_list": "a.csv"}, "val_list and test_list is not set"),
+        ({"channels": 2}, "1 channel"),
+        ({"image_size": 0}, "image_size"),
+    ],
+)
+def test_wrong_arguments_are_refused(tmp_path: Path, arguments: dict, message: str):
+    with pytest.raises(ValueError, match=message):
+        folder(tmp_path, **arguments)
+
+
+def test_too_few_classes_are_refused(tmp_path: Path):
+    save_classes(tmp_path / "images", {"a": 3, "b": 3})
+    with pytest.raises(ValueError, match=r"holds 2 class folders.*predict --data SupportQuery"):
+        set_up(folder(tmp_path))
+
+
+def test_images_are_decoded_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    save_classes(tmp_path / "images", SIZES)
+    set_up(folder(tmp_path))
+    assert "reading images" in capsys.readouterr().err
+    set_up(folder(tmp_path))
+    assert "reading images" not in capsys.readouterr().err
+    (tmp_path / "images" / "class00" / "000.png").write_bytes((tmp_path / "images/class01/000.png").read_bytes())
+    set_up(folder(tmp_path))
+    assert "reading images" in capsys.readouterr().err
