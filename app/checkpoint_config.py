@@ -50,7 +50,7 @@ def checkpoint_config(checkpoint: dict[str, Any], other_data: str | None = None)
         arguments.pop(LINK_TARGETS[key], None)
         config[key] = {"class_path": checkpoint[stored]["_class_path"], "init_args": arguments}
     if other_data is not None:
-        config["data"] = {"class_path": other_data, "init_args": _shared(config["data"]["init_args"], other_data)}
+        config["data"] = {"class_path": other_data, "init_args": _shared(checkpoint, other_data)}
         if "n_way" not in _argument_names(other_data):  # the link's source: the network keeps its outputs
             model = checkpoint["hyper_parameters"]
             config["model"]["init_args"] |= {"n_way": model["n_way"]} if "n_way" in model else {}
@@ -63,8 +63,14 @@ def data_class(name: str) -> str | None:
     return f"datamodules.{short}" if isinstance(getattr(datamodules, short, None), type) else None
 
 
-def _shared(arguments: dict[str, Any], other_data: str) -> dict[str, Any]:
-    names = _argument_names(other_data) & {*inspect.signature(EpisodeDataModule).parameters, "image_size"}
+def _shared(checkpoint: dict[str, Any], other_data: str) -> dict[str, Any]:
+    """The checkpoint's tasks, and the size and channels of its images, as arguments of another data set."""
+    arguments = dict(checkpoint["datamodule_hyper_parameters"])
+    tasks = set(inspect.signature(EpisodeDataModule).parameters) - {LINK_TARGETS["data"]}
+    spec = checkpoint.get("input_spec", {})
+    images = dict(zip(("channels", "image_size"), spec.get("image_shape", ()), strict=False))
+    arguments |= images | {"drawings": spec.get("ink") is not None}
+    names = _argument_names(other_data) & {*tasks, *images, "drawings"}
     return {name: value for name, value in arguments.items() if name in names}
 
 

@@ -9,7 +9,7 @@ from datamodules.bank_cache import fingerprint, load_or_build
 from datamodules.base import EpisodeDataModule, Evaluation, Loading
 from datamodules.image_bank import ImageBank
 from datamodules.image_files import Listing, read_bank
-from datamodules.input_spec import Filter, Fit, InputSpec
+from datamodules.input_spec import Fit, InputSpec
 
 FORMAT_VERSION = 1  # raise it with every change of the decoding, so that old caches are left behind
 
@@ -83,6 +83,6 @@ class ImageData(EpisodeDataModule):
         return self.spec.as_dict()
 
 
-def square_spec(image_size: int, channels: int = 3, fit: Fit = "squash", filter: Filter = "bilinear") -> InputSpec:
-    """Images of image_size x image_size."""
-    return InputSpec((channels, image_size, image_size), filter, fit)
+def square_spec(image_size: int, fit: Fit = "squash") -> InputSpec:
+    """Colour images of image_size x image_size."""
+    return InputSpec((3, image_size, image_size), fit=fit)

@@ -9,10 +9,10 @@ from datamodules.augmentation import Augmentation
 from datamodules.bank_cache import user_cache
 from datamodules.base import Evaluation, Loading
 from datamodules.counter import random_bits, random_order
-from datamodules.image_data import ImageData, square_spec
+from datamodules.image_data import ImageData
 from datamodules.image_files import ClassFiles, Listing, class_folders
 from datamodules.image_lists import read_list
-from datamodules.input_spec import Fit
+from datamodules.input_spec import INK, Fit, InputSpec
 
 SPLITS = ("train", "val", "test")
 SPLIT_STREAM = 1 << 21  # keeps the draw of the split apart from those of tasks
@@ -47,6 +47,7 @@ class ImageFolder(ImageData):
         image_size: Side of the images in pixels.
         channels: 3: RGB; 1: grey.
         fit: Oblong images are cut to their centre square ("crop") or squeezed ("squash").
+        drawings: Whether they are drawings: dark ink on light paper becomes white on black, as in Omniglot.
         strict: Whether files that are no images stop the run; otherwise they are named and left out.
         cache: Folder for the decoded images; None: the user's cache folder.
         augmentation: Of training tasks.
@@ -72,12 +73,13 @@ class ImageFolder(ImageData):
         image_size: int = 84,
         channels: int = 3,
         fit: Fit = "crop",
+        drawings: bool = False,
         strict: bool = True,
         cache: str | None = None,
         augmentation: Augmentation = Augmentation(),
     ) -> None:
         folder = user_cache() if cache is None else Path(cache).expanduser()
-        spec = square_spec(image_size, channels, fit)
+        spec = InputSpec((channels, image_size, image_size), fit=fit, ink=INK if drawings else None)
         super().__init__(
             n_way, k_shot, n_query, meta_batch_size, evaluation, loading, seed, augmentation, spec, strict, folder
         )

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from datamodules import Evaluation, ImageFolder
 from datamodules.leaks import LeakError
@@ -138,6 +139,21 @@ def test_json_lists_that_say_nothing_are_refused(tmp_path: Path, content: str, m
     path.write_text(content)
     with pytest.raises(ValueError, match=message):
         set_up(folder(tmp_path, train_list=str(path), val_list=str(path), test_list=str(path)))
+
+
+def test_drawings_come_out_white_on_black(tmp_path: Path):
+    for name in SIZES:
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for i in range(3):
+            pixels = np.full((12, 12), 240, np.uint8)
+            pixels[5, 4:8] = i
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{i}.png")
+    data = folder(tmp_path, drawings=True, channels=1)
+    set_up(data)
+    assert data.bank is not None
+    assert (data.bank.images[:, 0, 5, 4:8] >= 253).all()
+    assert (data.bank.images[:, 0, :5] == 15).all()
+    assert data.input_spec()["ink"] == "white on black"
 
 
 @pytest.mark.parametrize(

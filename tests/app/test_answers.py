@@ -1,0 +1,275 @@
+"""`predict` on a user's own folders, from a trained checkpoint to predictions.csv and a contact sheet."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from app.answers import Answer, summary
+from app.calibration import BINS, KEY, Calibration, calibration_of, stored_calibration
+from app.checkpoint_file import load_whole
+from modules.functional.calibration import sure_above
+
+SHAPES = {
+    "cross": [((4, 20), (36, 20)), ((20, 4), (20, 36))],
+    "line": [((4, 36), (36, 4))],
+    "hook": [((8, 4), (8, 34)), ((8, 34), (32, 34))],
+    "roof": [((4, 34), (20, 6)), ((20, 6), (36, 34))],
+}
+
+
+def draw(root: Path, sizes: dict[str, int], seed: int) -> Path:
+    """Dark strokes on light paper, 40x40, a little moved; one format after another."""
+    rng = np.random.default_rng(seed)
+    for name, size in sizes.items():
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for i in range(size):
+            image = Image.new("L", (40, 40), 235)
+            for start, end in SHAPES[Path(name).name]:
+                dx, dy = rng.integers(-2, 3, 2)
+                moved = [(x + dx, y + dy) for x, y in (start, end)]
+                ImageDraw.Draw(image).line(moved, fill=20, width=4)
+            image.save(root / name / f"{i}.{('png', 'jpg', 'webp')[i % 3]}")
+    return root
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four classes of 1 to 3 support images, and twelve queries in folders of their names."""
+    root = tmp_path_factory.mktemp("task")
+    draw(root / "support", {"cross": 3, "hook": 1, "line": 2, "roof": 2}, 0)
+    draw(root / "query", dict.fromkeys(SHAPES, 3), 1)
+    return root
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+METHODS = {
+    "MAML": ("--model", "MAML", "--model.inner_lr", "0.1"),
+    "Reptile": ("--model", "Reptile", "--model.eval_inner_steps", "5"),
+    "ProtoNet": (
+        "--model",
+        "ProtoNet",
+    ),
+}
+
+
+@pytest.fixture(params=METHODS)
+def trained(request: pytest.FixtureRequest, run, tiny) -> str:
+    """A checkpoint of a few steps, of each method."""
+    backbone = (
+        "--model.backbone",
+        "Conv4",
+        *(("--model.backbone.running_stats", "true") if request.param == "ProtoNet" else ()),
+    )
+    ended = run(
+        "fit",
+        "--config",
+        str(Path(__file__).parents[2] / "configs" / "maml_glyphs_5w1s.yaml"),
+        *METHODS[request.param],
+        *backbone,
+        *tiny,
+    )
+    assert ended.code == 0, ended.err
+    return "runs/maml_glyphs_5w1s/0"
+
+
+def predict(run, checkpoint: str, task: Path, *options: str):
+    return run(
+        "predict", "--ckpt_path", checkpoint, "--data", "SupportQuery", "--data.support", str(task / "support"),
+        "--data.query", str(task / "query"), *options,
+    )  # fmt: skip
+
+
+def test_every_method_classifies_a_users_folders(trained: str, run, task: Path):
+    ended = predict(run, trained, task, "--trainer.accelerator=cpu")
+    assert ended.code == 0, ended.err
+    found = rows(Path("runs/maml_glyphs_5w1s/predict_0/predictions.csv"))
+    assert [Path(row["file"]).parent.name for row in found] == sorted(name for name in SHAPES for _ in range(3))
+    for row in found:
+        probabilities = {name: float(row[name]) for name in sorted(SHAPES)}
+        assert sum(probabilities.values()) == pytest.approx(1, abs=1e-3)
+        assert row["guess"] == max(probabilities, key=probabilities.__getitem__)
+        assert float(row["probability"]) == max(probabilities.values())
+        assert row["label"] in (row["guess"], "unsure")
+        assert row["folder"] == Path(row["file"]).parent.name
+    right = sum(row["guess"] == row["folder"] for row in found) / 12
+    assert f"12 images, {sum(row['label'] != 'unsure' for row in found)} sure" in ended.out
+    assert f"{right:.2%} right" in ended.out
+    with Image.open("runs/maml_glyphs_5w1s/predict_0/contact_sheet.png") as sheet:
+        assert sheet.width > 1000
+
+
+@pytest.fixture(scope="module")
+def protonet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ProtoNet trained for a while on glyphs: good enough for strokes."""
+    import os
+
+    from app.cli import main
+
+    root, before = tmp_path_factory.mktemp("protonet"), Path.cwd()
+    os.chdir(root)
+    try:
+        main(
+            [
+                "fit", "--model=ProtoNet", "--trainer.accelerator=cpu", "--trainer.max_steps=60",
+                "--trainer.val_check_interval=60", "--trainer.logger=false", "--data=Glyphs", "--data.n_way=10",
+                "--data.k_shot=1", "--data.n_query=3", "--data.meta_batch_size=1", "--data.evaluation.n_way=5",
+                "--data.evaluation.n_val_tasks=40", "--data.evaluation.n_test_tasks=20",
+                "--model.backbone=Conv4", "--model.backbone.filters=16", "--model.backbone.running_stats=true",
+                "--model.outer.schedule=constant",
+            ]
+        )  # fmt: skip
+    finally:
+        os.chdir(before)
+    return next((root / "runs").glob("*/0"))
+
+
+def test_the_answers_are_good(protonet: Path, run, task: Path):
+    ended = predict(run, str(protonet), task)
+    assert ended.code == 0, ended.err
+    found = rows(next(Path().glob("runs/*/predict_0/predictions.csv")))
+    assert sum(row["guess"] == row["folder"] for row in found) >= 9
+
+
+def test_an_answer_depends_on_no_other_query(protonet: Path, run, task: Path):
+    together = predict(run, str(protonet), task, "--data.batch_size=5")
+    assert together.code == 0, together.err
+    found = {row["file"]: row for row in rows(next(Path().glob("runs/*/predict_0/predictions.csv")))}
+    for number, (file, row) in enumerate(list(found.items())[::4], start=1):
+        alone = run(
+            "predict", "--ckpt_path", str(protonet), "--data", "SupportQuery", "--data.support",
+            str(task / "support"), "--data.query", file,
+        )  # fmt: skip
+        assert alone.code == 0, alone.err
+        (only,) = rows(next(Path().glob(f"runs/*/predict_{number}/predictions.csv")))
+        for name in SHAPES:
+            assert float(only[name]) == pytest.approx(float(row[name]), abs=2e-4)
+
+
+@pytest.mark.parametrize(("below", "unsure"), [("0", 0), ("1", 12)])
+def test_the_threshold_can_be_set(protonet: Path, run, task: Path, below: str, unsure: int):
+    ended = predict(run, str(protonet), task, "--answers.unsure_below", below)
+    assert ended.code == 0, ended.err
+    found = rows(next(Path().glob("runs/*/predict_0/predictions.csv")))
+    assert sum(row["label"] == "unsure" for row in found) in (unsure, unsure - 1)  # a probability may be 1
+
+
+def test_the_best_checkpoint_carries_its_calibration(protonet: Path):
+    (best,) = (protonet / "checkpoints").glob("best*.ckpt")
+    calibration = stored_calibration(load_whole(best))
+    assert calibration is not None
+    assert (calibration.n_tasks, calibration.n_way, calibration.k_shot) == (40, 5, 1)
+    assert sum(calibration.right) + sum(calibration.wrong) == 40 * 5 * 3
+    accuracy = sum(calibration.right) / (40 * 5 * 3)
+    val = json.loads((protonet / "results.json").read_text())
+    assert abs(accuracy - val["accuracy"]) < 0.15
+    assert stored_calibration(load_whole(protonet / "checkpoints" / "last.ckpt")) is None
+
+
+def test_the_calibration_fits_the_users_task_where_the_data_are_here(protonet: Path, run, task: Path, tmp_path: Path):
+    here = predict(run, str(protonet), task)
+    assert "4-way 1-shot validation tasks" in here.out
+    (best,) = (protonet / "checkpoints").glob("best*.ckpt")
+    checkpoint = load_whole(best)
+    checkpoint["datamodule_hyper_parameters"] |= {
+        "_class_path": "datamodules.Omniglot",
+        "root": str(tmp_path / "none"),
+        "download": False,
+    }
+    del checkpoint["datamodule_hyper_parameters"]["cache"]
+    torch.save(checkpoint, tmp_path / "moved.ckpt")
+    moved = predict(run, str(tmp_path / "moved.ckpt"), task)
+    assert moved.code == 0, moved.err
+    assert "5-way 1-shot validation tasks" in moved.out
+    del checkpoint[KEY]
+    torch.save(checkpoint, tmp_path / "moved.ckpt")
+    without = predict(run, str(tmp_path / "moved.ckpt"), task)
+    assert "every answer is called sure: the checkpoint has no calibration" in without.out
+
+
+def test_a_calibrations_bins_give_the_threshold_of_its_answers():
+    generator = torch.Generator().manual_seed(0)
+    logits = 2 * torch.randn(4000, 5, generator=generator, dtype=torch.float64)
+    labels = torch.multinomial(logits.softmax(-1), 1, generator=generator).squeeze(1)
+    calibration = calibration_of(logits, labels, 40, 5, 1)
+    assert calibration.temperature == pytest.approx(1, abs=0.1)
+    confidence, answer = (logits / calibration.temperature).softmax(-1).max(-1)
+    exact = sure_above(confidence, answer == labels, 0.8)
+    assert exact is not None
+    assert calibration.threshold(0.8) == pytest.approx(exact, abs=2 / BINS)
+
+
+def test_the_summary_counts_what_it_says():
+    def answer(label: str, guess: str, truth: str | None) -> Answer:
+        return Answer(Path("x.png"), label, guess, [0.6, 0.4], truth)
+
+    line = summary([answer("a", "a", "a"), answer("a", "a", "b"), answer("unsure", "b", "b"), answer("b", "b", None)])
+    assert (
+        line
+        == "4 images, 3 sure and 1 unsure; 66.67% of the 3 in folders of the classes right, of the sure ones 50.00%"
+    )
+    assert summary([answer("a", "a", None)]) == "1 image, 1 sure and 0 unsure"
+
+
+def test_a_threshold_needs_its_share():
+    calibration = Calibration(1.0, [0] * BINS, [1] * BINS, 10, 5, 1)
+    assert calibration.threshold(0.5) is None
+
+
+def more_classes(root: Path) -> Path:
+    for number in range(6):
+        draw(root / "many" / f"{number}", {"line": 1}, number)
+        (root / "many" / f"{number}").rename(root / "many" / f"x{number}")
+    return root / "many"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--data.support=nowhere",), "there is no folder nowhere"),
+        (("--data.query=nowhere",), "there is no folder nowhere"),
+        (("--data.batch_size=0",), "batch_size must be at least 1"),
+        (("--answers.accuracy=2",), "answers.accuracy"),
+        (("--answers.unsure_below=7",), "answers.unsure_below"),
+        (("--data.suport=x",), "suport"),
+    ],
+)
+def test_wrong_input_is_one_line(protonet: Path, run, task: Path, options: tuple[str, ...], message: str):
+    ended = predict(run, str(protonet), task, *options)
+    assert ended.code in (1, 2)
+    lines = [line for line in ended.err.splitlines() if "reading images" not in line]
+    assert len(lines) == 1, ended.err
+    assert message in lines[0]
+    assert not list(Path().glob("runs/*/predict_*"))
+
+
+def test_a_fixed_head_takes_fewer_classes_and_refuses_more(run, tiny, task: Path, tmp_path: Path):
+    assert run("fit", *tiny).code == 0
+    many = more_classes(tmp_path)
+    ended = run(
+        "predict", "--ckpt_path", "best", "--data", "SupportQuery", "--data.support", str(many),
+        "--data.query", str(task / "query"),
+    )  # fmt: skip
+    assert ended.code == 1
+    assert "trained with 5 outputs, but there are 6 classes: train with --data.n_way 6" in ended.err
+
+
+def test_another_data_sets_images_are_brought_to_the_checkpoints_size(protonet: Path, run, tmp_path: Path):
+    images = draw(tmp_path / "images", dict.fromkeys(SHAPES, 4), 3)
+    asked = ("test", "--ckpt_path", str(protonet), "--data", "ImageFolder", "--data.root", str(images))
+    few = ("--data.n_way=1", "--data.evaluation.n_way=1", "--data.cache", str(tmp_path))
+    ended = run(*asked, *few)
+    assert ended.code == 0, ended.err
+    assert "20 tasks, 1-way 1-shot" in ended.out
+    larger = run(*asked, *few, "--data.image_size=40")
+    assert larger.code == 1
+    assert len([line for line in larger.err.splitlines() if "reading images" not in line]) == 1
+    assert "(1, 28, 28), but ImageFolder gives (1, 40, 40)" in larger.err

@@ -1,0 +1,144 @@
+"""A user's own task: what is read from its folders, in which batches it comes, and what is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from datamodules import SupportQuery
+from datamodules.input_spec import InputSpec
+from datamodules.support_query import UNKNOWN
+from tests.datamodules.image_makers import picture, save_classes
+
+SPEC = InputSpec((3, 12, 12)).as_dict()
+
+
+def task(root: Path, **arguments) -> SupportQuery:
+    data = SupportQuery(support=str(root / "support"), query=str(root / "query"), **arguments)
+    data.adopt(SPEC)
+    data.setup("predict")
+    return data
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    """Three classes of one, two and four images; eleven queries, in folders of classes or not."""
+    save_classes(tmp_path / "support", {"ant": 1, "bee": 2, "cow": 4})
+    save_classes(tmp_path / "query", {"bee": 3, "cow/field": 2, "dog": 2, ".": 4})
+    return tmp_path
+
+
+def test_support_is_labelled_by_its_folders(folders: Path):
+    data = task(folders)
+    support = data.support()
+    assert data.class_names == ("ant", "bee", "cow")
+    assert support.y.tolist() == [[0, 1, 1, 2, 2, 2, 2]]
+    expected = torch.stack([torch.from_numpy(picture(i)).permute(2, 0, 1) for i in range(7)]) / 255
+    torch.testing.assert_close(support.x[0], expected)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 64])
+def test_every_query_comes_once_in_the_order_of_the_files(folders: Path, batch_size: int):
+    data = task(folders, batch_size=batch_size)
+    seen = []
+    for batch in data.predict_dataloader():
+        first = int(batch.task_id)
+        assert len(batch.query_x[0]) <= batch_size
+        for i, image in enumerate(batch.query_x[0]):
+            with Image.open(data.files[first + i]) as expected:
+                np.testing.assert_array_equal(image.permute(1, 2, 0).numpy(), np.asarray(expected))
+            seen.append(first + i)
+        assert batch.support_y.tolist() == [[0, 1, 1, 2, 2, 2, 2]]
+        assert batch.class_id.tolist() == [[0, 1, 2]]
+    assert seen == list(range(11))
+
+
+def test_the_truth_is_the_nearest_folder_named_like_a_class(folders: Path):
+    data = task(folders)
+    labels = {str(file.relative_to(folders / "query")): data.label_of(file) for file in data.files}
+    assert [labels[f"bee/00{i}.png"] for i in range(3)] == [1, 1, 1]
+    assert [labels[f"cow/field/00{i}.png"] for i in range(2)] == [2, 2]
+    assert labels["dog/000.png"] == labels["000.png"] == UNKNOWN
+    batches = torch.cat([batch.query_y[0] for batch in data.predict_dataloader()])
+    assert batches.tolist() == list(labels.values())
+
+
+def test_one_image_is_a_query_too(folders: Path):
+    data = SupportQuery(support=str(folders / "support"), query=str(folders / "query" / "bee" / "000.png"))
+    data.adopt(SPEC)
+    data.setup("predict")
+    assert [len(batch.query_x[0]) for batch in data.predict_dataloader()] == [1]
+    assert data.label_of(data.files[0]) == UNKNOWN
+
+
+def test_ranks_share_the_queries(folders: Path, monkeypatch: pytest.MonkeyPatch):
+    starts = []
+    for rank in range(2):
+        data = task(folders, batch_size=3)
+        monkeypatch.setattr(SupportQuery, "_world_size", 2)
+        data.trainer = type("Trainer", (), {"global_rank": rank})()  # type: ignore[assignment]
+        starts.append([int(batch.task_id) for batch in data.predict_dataloader()])
+    assert starts == [[0, 6], [3, 9]]
+
+
+def test_broken_queries_are_left_out_and_the_others_keep_their_names(folders: Path):
+    (folders / "query" / "bee" / "001.png").write_text("not a picture")
+    with pytest.raises(ValueError, match=r"1 file cannot be read: .*bee/001\.png"):
+        task(folders)
+    data = task(folders, strict=False)
+    assert len(data.files) == 10
+    for batch in data.predict_dataloader():
+        for i, image in enumerate(batch.query_x[0]):
+            with Image.open(data.files[int(batch.task_id) + i]) as expected:
+                np.testing.assert_array_equal(image.permute(1, 2, 0).numpy(), np.asarray(expected))
+
+
+def one_class(root: Path) -> None:
+    save_classes(root / "support", {"ant": 2})
+
+
+def empty_class(root: Path) -> None:
+    save_classes(root / "support", {"ant": 2, "bee": 0})
+
+
+def no_query(root: Path) -> None:
+    save_classes(root / "support", {"ant": 2, "bee": 1})
+
+
+def empty_query(root: Path) -> None:
+    no_query(root)
+    (root / "query").mkdir()
+
+
+def text_for_image(root: Path) -> None:
+    no_query(root)
+    (root / "support" / "ant" / "000.png").write_text("not a picture")
+    save_classes(root / "query", {"x": 1})
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda root: None, "there is no folder .*support"),
+        (one_class, "holds one class, 'ant': a classifier needs two"),
+        (empty_class, "without an image: 'bee'"),
+        (no_query, "there is no folder .*query.*data.query"),
+        (empty_query, "query holds no image to classify"),
+        (text_for_image, r"ant/000\.png \(no image that can be read\)"),
+    ],
+)
+def test_folders_that_are_no_task_are_refused(tmp_path: Path, make, message: str):
+    make(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        task(tmp_path)
+
+
+def test_without_a_query_there_is_support_but_nothing_to_predict(folders: Path):
+    data = SupportQuery(support=str(folders / "support"))
+    data.adopt(SPEC)
+    data.setup("predict")
+    assert data.support().x.shape == (1, 7, 3, 12, 12)
+    with pytest.raises(ValueError, match=r"set data\.query"):
+        data.predict_dataloader()
