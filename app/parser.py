@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from pytorch_lightning.cli import LightningArgumentParser
 
 import datamodules  # noqa: F401  (so that `--data Omniglot` finds its class)
-from app.arguments import config_files, did_you_mean
+from app.arguments import config_files, did_you_mean, option_values
 from app.errors import UsageError, innermost, one_line
 from datamodules.base import EpisodeDataModule
 from modules import Backbone, Learner
@@ -56,9 +56,12 @@ def readable(message: str, parsed: Parsed) -> str:
     key = re.search(r'Parser key "([^"]+)"', message)
     wrong_class = re.search(r"Expected a dot import path string: (\S+)", message)
     if key and wrong_class and key[1] in ("model", "data"):
-        names = [kind.__name__ for kind in _subclasses(Learner if key[1] == "model" else EpisodeDataModule)]
+        bases = {"model": Learner, "data": EpisodeDataModule, "model.backbone": Backbone}
+        of_backbone = wrong_class[1] in option_values(parsed.arguments, "--model.backbone")
+        option = "model.backbone" if of_backbone else key[1]
+        names = [kind.__name__ for kind in _subclasses(bases[option])]
         hint = did_you_mean(wrong_class[1], names) or f"; there are {', '.join(names)}"
-        return f"--{key[1]}: no class {wrong_class[1]!r}{hint}"
+        return f"--{option}: no class {wrong_class[1]!r}{hint}"
     required = re.search(r"arguments are required: (.+)", message)
     if required:
         missing = sorted(set(re.findall(r"\b(?:model|data)\b", required[1])))

@@ -20,6 +20,7 @@ KNOWN = (
     r".*LightningCLI's args parameter is intended",
     r"The number of training batches .* is smaller than the logging interval",
     r".*No device id is provided via `init_process_group`",
+    r"Found \d+ module\(s\) in eval mode at the start of training",  # a frozen backbone
     r".*barrier\(\): using the device under current context",
 )
 

@@ -22,7 +22,8 @@ class Timm(Backbone):
     """A network of the timm library, without its output layer. It takes images in [0, 1] and scales them itself.
 
     Args:
-        name: One of `timm.list_models()`, e.g. vit_small_patch16_224, with or without a tag (.augreg_in21k).
+        name: One of `timm.list_models()`, with or without a tag (.augreg_in21k) that says whose weights; the default is
+            the self-supervised backbone of P > M > F (Hu et al. 2022).
         pretrained: Begin from the weights that timm fetches for this name.
         weights: A file to begin from instead: the network's state_dict, or a checkpoint of a learner with it.
         image_size: H = W of the images, in pixels; None: as the weights were trained. A vision transformer's position
@@ -39,7 +40,7 @@ class Timm(Backbone):
 
     def __init__(
         self,
-        name: str,
+        name: str = "vit_small_patch16_224.dino",
         pretrained: bool = True,
         weights: str | None = None,
         image_size: int | None = None,
