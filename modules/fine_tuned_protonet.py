@@ -34,7 +34,7 @@ class FineTunedProtoNet(ProtoNet):
 
     Args:
         backbone: The embedding; None: that of ProtoNet.
-        eval_inner_lr: Step size of Adam; the authors choose among 0, 0.0001, 0.001 and 0.01 on validation tasks.
+        eval_inner_lr: Step size of Adam; the authors choose it for each data set, among 0, 0.0001, 0.001 and 0.01.
         eval_inner_steps: Steps on a task; 0: a ProtoNet.
         support_augmentation: Random changes of the support images that are classified.
         outer: The outer loop.
@@ -48,7 +48,7 @@ class FineTunedProtoNet(ProtoNet):
     def __init__(
         self,
         backbone: Backbone | None = None,
-        eval_inner_lr: float = 1e-3,
+        eval_inner_lr: float = 1e-4,
         eval_inner_steps: int = 50,
         support_augmentation: Augmentation = Augmentation(crop=0.7, jitter=0.4),
         outer: OuterLoop = OuterLoop(schedule="step"),

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,18 @@ import torch
 import yaml
 
 from app.cli import main
+from tests.datamodules.image_makers import save_classes
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 CONTENT = {path.stem: yaml.safe_load(path.read_text()) for path in sorted(CONFIGS.glob("*.yaml"))}
 EXPERIMENTS = [name for name, content in CONTENT.items() if "model" in content]
 OVERLAYS = [name for name in CONTENT if name not in EXPERIMENTS]
-METHODS = {"maml": "modules.MAML", "reptile": "modules.Reptile", "protonet": "modules.ProtoNet"}
+METHODS = {
+    "maml": "modules.MAML",
+    "reptile": "modules.Reptile",
+    "protonet": "modules.ProtoNet",
+    "fine_tuned_protonet": "modules.FineTunedProtoNet",
+}
 
 # What makes any experiment small, where its model has the argument.
 SMALL = {"inner_steps": 2, "eval_inner_steps": 3, "inner_batch_size": 4, "eval_inner_batch_size": 4}
@@ -41,6 +48,16 @@ def as_it_was() -> Iterator[None]:
     os.environ.update(before)
 
 
+def tiny_mini_imagenet(root: Path) -> Path:
+    """Thirty classes for training and five for each of the others, with twenty small images of each."""
+    sizes = {split: [f"{split}{c}" for c in range(n)] for split, n in (("train", 30), ("val", 5), ("test", 5))}
+    save_classes(root / "images", dict.fromkeys(chain(*sizes.values()), 20), ".jpg")
+    for split, names in sizes.items():
+        rows = [f"{name}/{i:03}.jpg,{name}\n" for name in names for i in range(20)]
+        (root / f"{split}.csv").write_text("filename,label\n" + "".join(rows))
+    return root
+
+
 def settings(name: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     content = CONTENT[name]
     evaluation = content["data"]["init_args"].get("evaluation", {})
@@ -57,7 +74,12 @@ def small(name: str) -> list[str]:
     """Options that shrink an experiment and leave its structure."""
     model = settings(name)[0]
     shrunk = [f"--model.{argument}={value}" for argument, value in SMALL.items() if argument in model]
-    shrunk += ["--model.backbone.filters=4"] if "backbone" in model else []
+    if model.get("backbone", {}).get("class_path") == "modules.Timm":
+        sizes = {"name": "test_vit", "pretrained": "false", "image_size": 32}
+        shrunk += [f"--model.backbone.{argument}={value}" for argument, value in sizes.items()]
+        shrunk += ["--data.image_size=32", "--trainer.precision=32"]
+    elif "backbone" in model:
+        shrunk += ["--model.backbone.filters=4"]
     counts = {"meta_batch_size": 2, "evaluation.n_val_tasks": 2, "evaluation.n_test_tasks": 3}
     shrunk += [f"--data.{argument}={value}" for argument, value in counts.items()]
     return [*shrunk, "--trainer.accelerator=cpu", "--trainer.max_steps=2", "--trainer.val_check_interval=1"]
@@ -65,12 +87,14 @@ def small(name: str) -> list[str]:
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_experiment_trains_and_tests(name, capfd):
-    # On Glyphs, which is always there, with the tasks of the experiment.
+    # On Glyphs, which is always there, or a tiny mini-ImageNet, with the tasks of the experiment.
     _, data, evaluation = settings(name)
+    photographs = "mini_imagenet" in name
+    source = f"--data.root={tiny_mini_imagenet(Path('photographs'))}" if photographs else "--data=Glyphs"
     tasks = [f"--data.{argument}={data[argument]}" for argument in ("n_way", "k_shot", "n_query")]
     tasks += [f"--data.evaluation.{argument}={evaluation[argument]}" for argument in evaluation if argument[:2] != "n_"]
     tasks += [f"--data.evaluation.{argument}={evaluated(name, argument)}" for argument in ("n_way", "n_query")]
-    main(["fit", "--config", str(CONFIGS / f"{name}.yaml"), "--data=Glyphs", *tasks, *small(name)])
+    main(["fit", "--config", str(CONFIGS / f"{name}.yaml"), source, *tasks, *small(name)])
     way, shot = evaluated(name, "n_way"), evaluated(name, "k_shot")
     assert f"(3 tasks, {way}-way {shot}-shot" in capfd.readouterr().out
     assert (Path("runs") / name / "0" / "results.json").is_file()
@@ -93,7 +117,9 @@ def test_overlay_goes_behind_an_experiment(name, capfd, as_it_was):
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_name_says_what_it_is(name):
-    method, data, protocol = name.split("_")
+    what, _, protocol = name.rpartition("_")
+    method = next((method for method in METHODS if what.startswith(f"{method}_")), what.partition("_")[0])
+    data = what.removeprefix(f"{method}_").replace("_", "")
     sizes = re.fullmatch(r"(\d+)w(\d+)s", protocol)
     assert sizes, "a configuration is named METHOD_DATASET_WAYwSHOTs"
     way, shot = sizes.groups()
