@@ -98,6 +98,8 @@ class Application(CommandLine):
         built["episode_picture"].folder = self.run.path / "episodes"
         if self.command == "predict":
             self._prepare_predictions(built["answers"])
+        if self.command == "export":
+            self.trainer.prepare(self.run, self.loaded, built["answers"])  # type: ignore[attr-defined]  # ExportTrainer
         self.trainer.loggers = self._loggers()
 
     def _prepare_predictions(self, answers: Answers) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from app.errors import UsageError
 from app.secret_values import refuse_secrets
 
-COMMANDS = ("fit", "validate", "test", "predict")
+COMMANDS = ("fit", "validate", "test", "predict", "export")
 CONFIG_FOLDER = Path(__file__).parents[1] / "configs"
 DEFAULT_CONFIG = CONFIG_FOLDER / "maml_glyphs_5w1s.yaml"
 

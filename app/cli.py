@@ -19,12 +19,14 @@ commands:
   validate   evaluate a checkpoint on the validation tasks
   test       evaluate a checkpoint on the test tasks
   predict    write a checkpoint's answers for the test tasks to predictions.csv
+  export     adapt a checkpoint to your own classes and write the classifier for ONNX Runtime and PyTorch
 
 examples:
   python train.py fit
   python train.py fit --config configs/maml_omniglot_5w1s.yaml --model.inner_lr 0.3 --trainer.devices 2
   python train.py fit --config configs/maml_omniglot_5w1s.yaml --resume auto    goes on where it was stopped, or begins
   python train.py test --ckpt_path runs/maml_glyphs_5w1s/0 --data.evaluation.n_test_tasks 2000
+  python train.py export --ckpt_path runs/maml_glyphs_5w1s/0 --data SupportQuery --data.support my_classes
 
 `python train.py COMMAND --help` lists a command's options, `python train.py fit --model.help MAML` a method's,
 and `python train.py fit --data.help Omniglot` a data set's. QUICKSTUDY_DEBUG=1 shows an error's traceback.

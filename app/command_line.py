@@ -5,7 +5,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
-from pytorch_lightning import Callback
+from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
@@ -22,6 +22,7 @@ from app.run_checkpoint import RunCheckpoint
 from app.run_folder import RunFolder, run_of
 from app.run_lock import RunLock
 from app.trainer_options import DEFAULTS, check_counts, check_trainer_options
+from datamodules import SupportQuery
 from datamodules.base import EpisodeDataModule
 from modules import Learner
 from modules.weights import weights_follow
@@ -50,6 +51,7 @@ class CommandLine(LightningCLI):
             Learner,
             EpisodeDataModule,
             save_config_callback=None,
+            trainer_class=_trainer_class(self.command),
             trainer_defaults={**DEFAULTS, "callbacks": callbacks},
             seed_everything_default=0,
             parser_class=parsing.OneLineParser,
@@ -63,7 +65,7 @@ class CommandLine(LightningCLI):
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """The one command that is run: building the others' parsers would take as long again."""
-        return {self.command: LightningCLI.subcommands()[self.command]}
+        return {self.command: (LightningCLI.subcommands() | {"export": {"model", "datamodule"}})[self.command]}
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
@@ -74,7 +76,7 @@ class CommandLine(LightningCLI):
         parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
         parser.add_lightning_class_args(EarlyStopping, "early_stopping")
         parser.add_lightning_class_args(EpisodePicture, "episode_picture")
-        if self.command == "predict":
+        if self.command in ("predict", "export"):
             parser.add_lightning_class_args(Answers, "answers")
         parser.link_arguments("data.init_args.n_way", "model.init_args.n_way")
         parser.link_arguments("seed_everything", "data.init_args.seed")
@@ -146,6 +148,8 @@ class CommandLine(LightningCLI):
         """Checks all that can be checked before anything is built."""
         check_trainer_options(self.command, self.options["trainer"].as_dict())
         check_counts(self.options["data"]["init_args"].as_dict())
+        if self.command == "export":
+            check_own_classes(self.options["data"]["class_path"])
         given = self.options.get("ckpt_path")
         if self.options.get("resume"):
             if given:
@@ -197,3 +201,25 @@ class CommandLine(LightningCLI):
         config = {key: self.options[key].as_dict() for key in ("model", "data")}
         for change in changed_arguments(self.loaded, config):
             print(f"Not as in the run that is continued: {change}")
+
+
+def _trainer_class(command: str) -> type[Trainer]:
+    """Lightning's own; `export` needs one command more, and what writes files, which takes a second to import."""
+    if command != "export":
+        return Trainer
+    from app.export_command import ExportTrainer
+
+    return ExportTrainer
+
+
+def check_own_classes(data_class_path: str) -> None:
+    """Refuses to export without a user's support images.
+
+    Raises:
+        UsageError: If the data are others.
+    """
+    if data_class_path.rpartition(".")[2] != SupportQuery.__name__:
+        raise UsageError(
+            "export needs the classes to learn: set --data SupportQuery and --data.support to a folder that holds a "
+            "folder of images for each class"
+        )

@@ -100,5 +100,5 @@ def test_one_pixel_and_one_image_are_among_the_checked_sizes() -> None:
 
 def test_an_answer_that_is_not_a_number_is_found() -> None:
     module = exported(MAML)
-    with pytest.raises(RuntimeError, match="the file answers otherwise than PyTorch: .* differs by nan"):
+    with pytest.raises(RuntimeError, match=r"the file answers otherwise than PyTorch: .* differs by nan"):
         largest_difference(module, lambda images: module(images) * torch.nan, "the file")
