@@ -142,17 +142,19 @@ def test_json_lists_that_say_nothing_are_refused(tmp_path: Path, content: str, m
 
 
 def test_drawings_come_out_white_on_black(tmp_path: Path):
-    for name in SIZES:
+    for c, name in enumerate(SIZES):
         (tmp_path / "images" / name).mkdir(parents=True)
         for i in range(3):
             pixels = np.full((12, 12), 240, np.uint8)
             pixels[5, 4:8] = i
+            pixels[8, :8] = 12 * c
             Image.fromarray(pixels).save(tmp_path / "images" / name / f"{i}.png")
     data = folder(tmp_path, drawings=True, channels=1)
     set_up(data)
     assert data.bank is not None
     assert (data.bank.images[:, 0, 5, 4:8] >= 253).all()
     assert (data.bank.images[:, 0, :5] == 15).all()
+    assert (data.bank.images[::3, 0, 8, 0] == 255 - 12 * torch.arange(20)).all()
     assert data.input_spec()["ink"] == "white on black"
 
 
