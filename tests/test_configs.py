@@ -80,6 +80,7 @@ def small(name: str) -> list[str]:
         shrunk += ["--data.image_size=32", "--trainer.precision=32"]
     elif "backbone" in model:
         shrunk += ["--model.backbone.filters=4"]
+        shrunk += ["--data.image_size=32", "--model.backbone.image_size=32"] if "mini_imagenet" in name else []
     counts = {"meta_batch_size": 2, "evaluation.n_val_tasks": 2, "evaluation.n_test_tasks": 3}
     shrunk += [f"--data.{argument}={value}" for argument, value in counts.items()]
     return [*shrunk, "--trainer.accelerator=cpu", "--trainer.max_steps=2", "--trainer.val_check_interval=1"]
