@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +47,21 @@ def as_it_was() -> Iterator[None]:
     os.environ.update(before)
 
 
-def tiny_mini_imagenet(root: Path) -> Path:
-    """Thirty classes for training and five for each of the others, with twenty small images of each."""
-    sizes = {split: [f"{split}{c}" for c in range(n)] for split, n in (("train", 30), ("val", 5), ("test", 5))}
-    save_classes(root / "images", dict.fromkeys(chain(*sizes.values()), 20), ".jpg")
-    for split, names in sizes.items():
-        rows = [f"{name}/{i:03}.jpg,{name}\n" for name in names for i in range(20)]
+def shows_photographs(name: str) -> bool:
+    return any(data in name for data in ("mini_imagenet", "image_folder"))
+
+
+def tiny_photographs(root: Path) -> Path:
+    """Thirty classes for training and five for each of the others, with twenty small images of each.
+
+    As mini-ImageNet has them, a folder of images and three lists; and as a user may, in folders of the splits.
+    """
+    for split, n in (("train", 30), ("val", 5), ("test", 5)):
+        names = [f"{split}{c}" for c in range(n)]
+        save_classes(root / split, dict.fromkeys(names, 20), ".jpg", first=len(list(root.rglob("*.jpg"))))
+        rows = [f"../{split}/{name}/{i:03}.jpg,{name}\n" for name in names for i in range(20)]
         (root / f"{split}.csv").write_text("filename,label\n" + "".join(rows))
+    (root / "images").mkdir()
     return root
 
 
@@ -80,7 +87,7 @@ def small(name: str) -> list[str]:
         shrunk += ["--data.image_size=32", "--trainer.precision=32"]
     elif "backbone" in model:
         shrunk += ["--model.backbone.filters=4"]
-        shrunk += ["--data.image_size=32", "--model.backbone.image_size=32"] if "mini_imagenet" in name else []
+        shrunk += ["--data.image_size=32", "--model.backbone.image_size=32"] if shows_photographs(name) else []
     counts = {"meta_batch_size": 2, "evaluation.n_val_tasks": 2, "evaluation.n_test_tasks": 3}
     shrunk += [f"--data.{argument}={value}" for argument, value in counts.items()]
     return [*shrunk, "--trainer.accelerator=cpu", "--trainer.max_steps=2", "--trainer.val_check_interval=1"]
@@ -90,8 +97,7 @@ def small(name: str) -> list[str]:
 def test_experiment_trains_and_tests(name, capfd):
     # On Glyphs, which is always there, or a tiny mini-ImageNet, with the tasks of the experiment.
     _, data, evaluation = settings(name)
-    photographs = "mini_imagenet" in name
-    source = f"--data.root={tiny_mini_imagenet(Path('photographs'))}" if photographs else "--data=Glyphs"
+    source = f"--data.root={tiny_photographs(Path('photographs'))}" if shows_photographs(name) else "--data=Glyphs"
     tasks = [f"--data.{argument}={data[argument]}" for argument in ("n_way", "k_shot", "n_query")]
     tasks += [f"--data.evaluation.{argument}={evaluation[argument]}" for argument in evaluation if argument[:2] != "n_"]
     tasks += [f"--data.evaluation.{argument}={evaluated(name, argument)}" for argument in ("n_way", "n_query")]

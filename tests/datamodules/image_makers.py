@@ -12,9 +12,9 @@ def picture(number: int, height: int = 12, width: int = 12, channels: int = 3) -
     return rng.integers(0, 256, (height, width, channels), dtype=np.uint8)
 
 
-def save_classes(root: Path, sizes: dict[str, int], suffix: str = ".png") -> Path:
-    """Writes folders of pictures, numbered through all classes; returns the root."""
-    number = 0
+def save_classes(root: Path, sizes: dict[str, int], suffix: str = ".png", first: int = 0) -> Path:
+    """Writes folders of pictures, numbered through all classes from `first` on; returns the root."""
+    number = first
     for name, size in sizes.items():
         folder = root / name
         folder.mkdir(parents=True, exist_ok=True)
