@@ -89,12 +89,13 @@ class _StatisticsOfTasks(TorchFunctionMode):
         """As `torch.nn.functional.batch_norm`: x (T * B, C, ...), weight (C,), bias (C,)."""
         if not training:
             return functional.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
-        maps = x.to(torch.promote_types(x.dtype, torch.float32)).flatten(2)  # (T * B, C, H * W), or (T * B, C)
-        tasks = (maps if x.dim() > 2 else maps.unsqueeze(-1)).unflatten(0, (-1, self.n_examples))  # (T, B, C, N)
+        values = x.to(torch.promote_types(x.dtype, torch.float32))
+        values = values.flatten(2) if x.dim() > 2 else values.unsqueeze(-1)  # (T * B, C, N)
+        tasks = values.unflatten(0, (-1, self.n_examples))  # (T, B, C, N)
         # One axis after the other: several that are not neighbours take three times as long.
         centred = tasks - tasks.mean(3, keepdim=True).mean(1, keepdim=True)
         scale = (centred.square().mean(3, keepdim=True).mean(1, keepdim=True) + eps).rsqrt()  # (T, 1, C, 1)
         if weight is not None:
             scale = scale * weight.unsqueeze(-1)
-        normalised = centred * scale if bias is None else torch.addcmul(bias.unsqueeze(-1), centred, scale)
+        normalised = centred * scale if bias is None else torch.addcmul(bias.unsqueeze(-1).to(scale), centred, scale)
         return normalised.to(x.dtype).view_as(x)
