@@ -18,7 +18,7 @@ commands:
   fit        train, then test the best checkpoint; without --config: configs/maml_glyphs_5w1s.yaml
   validate   evaluate a checkpoint on the validation tasks
   test       evaluate a checkpoint on the test tasks
-  predict    write a checkpoint's answers for the test tasks to predictions.csv
+  predict    learn your own classes from a few images of each and classify others; or answer the test tasks
   export     adapt a checkpoint to your own classes and write the classifier for ONNX Runtime and PyTorch
 
 examples:
@@ -26,6 +26,7 @@ examples:
   python train.py fit --config configs/maml_omniglot_5w1s.yaml --model.inner_lr 0.3 --trainer.devices 2
   python train.py fit --config configs/maml_omniglot_5w1s.yaml --resume auto    goes on where it was stopped, or begins
   python train.py test --ckpt_path runs/maml_glyphs_5w1s/0 --data.evaluation.n_test_tasks 2000
+  python train.py predict --ckpt_path best --data SupportQuery --data.support my_classes --data.query my_images
   python train.py export --ckpt_path runs/maml_glyphs_5w1s/0 --data SupportQuery --data.support my_classes
 
 `python train.py COMMAND --help` lists a command's options, `python train.py fit --model.help MAML` a method's,
