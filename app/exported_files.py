@@ -2,9 +2,10 @@
 
 import logging
 import os
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,12 @@ def trace(classifier: ExportedClassifier) -> ExportedProgram:
     images = torch.zeros(2, 3, 50, 60, dtype=torch.uint8)
     shapes = {"images": {axis: Dim(name) for axis, name in AXES.items()}}
     with _quiet(), torch.no_grad():
-        return torch.export.export(classifier, (images,), dynamic_shapes=shapes, strict=False)
+        program = torch.export.export(classifier, (images,), dynamic_shapes=shapes, strict=False)
+    buffers = program.graph_signature.inputs_to_buffers
+    for node in program.graph.nodes:
+        if node.name in buffers and not node.users:  # as the weights that adaptation began from: half of the file
+            program.state_dict[buffers[node.name]] = torch.zeros(0)
+    return program
 
 
 def write_torch_export(
@@ -121,14 +127,11 @@ def _name_axes(model: "onnx.ModelProto") -> None:  # type: ignore[name-defined] 
 
 @contextmanager
 def _checked_file(path: Path) -> Iterator[str]:
-    """A file beside it, which takes its name if all goes well, and goes otherwise."""
-    part = path.with_name(f".part-{path.name}")
-    try:
-        yield str(part)
+    """A file in a folder beside it, which takes its place if all goes well, and goes otherwise."""
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".unchecked-") as folder:
+        part = os.path.join(folder, path.name)  # the name itself, which is a part of a .pt2's contents
+        yield part
         os.replace(part, path)
-    finally:
-        with suppress(FileNotFoundError):
-            part.unlink()
 
 
 @contextmanager
