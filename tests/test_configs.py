@@ -86,7 +86,8 @@ def small(name: str) -> list[str]:
         shrunk += [f"--model.backbone.{argument}={value}" for argument, value in sizes.items()]
         shrunk += ["--data.image_size=32", "--trainer.precision=32"]
     elif "backbone" in model:
-        shrunk += ["--model.backbone.filters=4"]
+        deep = model["backbone"]["class_path"] == "modules.ResNet12"
+        shrunk += ["--model.backbone.widths=[2,3,4,5]" if deep else "--model.backbone.filters=4"]
         shrunk += ["--data.image_size=32", "--model.backbone.image_size=32"] if shows_photographs(name) else []
     counts = {"meta_batch_size": 2, "evaluation.n_val_tasks": 2, "evaluation.n_test_tasks": 3}
     shrunk += [f"--data.{argument}={value}" for argument, value in counts.items()]
@@ -126,7 +127,7 @@ def test_overlay_goes_behind_an_experiment(name, capfd, as_it_was):
 def test_name_says_what_it_is(name):
     what, _, protocol = name.rpartition("_")
     method = next((method for method in METHODS if what.startswith(f"{method}_")), what.partition("_")[0])
-    data = what.removeprefix(f"{method}_").replace("_", "")
+    data = what.removeprefix(f"{method}_").removesuffix("_resnet12").replace("_", "")
     sizes = re.fullmatch(r"(\d+)w(\d+)s", protocol)
     assert sizes, "a configuration is named METHOD_DATASET_WAYwSHOTs"
     way, shot = sizes.groups()
