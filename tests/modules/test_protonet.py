@@ -96,3 +96,21 @@ def test_a_prediction_does_not_change_with_the_other_queries(running_stats: bool
         (prototypes,) = learner.adapt(learner.variables(), episode.support, 3, 0, None)
         scored = learner.predict(learner.variables(), prototypes, episode.query_x)
         torch.testing.assert_close(scored.softmax(-1).float(), one_by_one)
+
+
+def test_cosine_logits_are_scaled_cosines() -> None:
+    learner, episode = ProtoNet(TwoBlocks(running_stats=True), distance="cosine").double().eval(), make_episode(2)
+    (prototypes,) = learner.adapt(learner.variables(), episode.support, 3, 0, None)
+    logits = learner.predict(learner.variables(), prototypes, episode.query_x)
+    for t in range(2):
+        for q, query in enumerate(learner.network(episode.query_x[t])):
+            for n, prototype in enumerate(prototypes[t]):
+                expected = 10 * (query * prototype).sum() / (query.norm() * prototype.norm())
+                torch.testing.assert_close(logits[t, q, n], expected)
+
+
+def test_only_cosines_have_a_scale_and_training_moves_it() -> None:
+    assert "scale" not in ProtoNet(TwoBlocks(running_stats=True)).state_dict()
+    learner = ProtoNet(TwoBlocks(running_stats=True), distance="cosine")
+    make_trainer(max_steps=5).fit(learner, datamodule=make_data())
+    assert float(learner.scale) != 10
