@@ -1,7 +1,7 @@
 """Prototypical networks whose embedding is fine-tuned on every task: P > M > F."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
@@ -38,6 +38,7 @@ class FineTunedProtoNet(ProtoNet):
         eval_inner_steps: Steps on a task; 0: a ProtoNet.
         support_augmentation: Random changes of the support images that are classified.
         outer: The outer loop.
+        distance: As in ProtoNet; the paper's is "cosine", whose scale fine-tuning leaves as it is.
 
     Reference:
         Hu, Li, Stühmer, Kim and Hospedales, "Pushing the Limits of Simple Pipelines for Few-Shot Learning", CVPR 2022,
@@ -52,11 +53,12 @@ class FineTunedProtoNet(ProtoNet):
         eval_inner_steps: int = 50,
         support_augmentation: Augmentation = Augmentation(crop=0.7, jitter=0.4),
         outer: OuterLoop = OuterLoop(schedule="step"),
+        distance: Literal["euclidean", "cosine"] = "cosine",
     ) -> None:
         check_positive(eval_inner_lr=eval_inner_lr)
         if eval_inner_steps < 0:
             raise ValueError(f"eval_inner_steps must be 0 (a ProtoNet) or more, got {eval_inner_steps}.")
-        super().__init__(backbone, outer=outer)
+        super().__init__(backbone, outer, distance)
         if not any(parameter.requires_grad for parameter in self.network.parameters()):
             raise ValueError(
                 "FineTunedProtoNet fine-tunes its backbone, which is frozen: set backbone.frozen to false, or use "

@@ -26,6 +26,8 @@ def make_learner(kind: type[Learner] = FineTunedProtoNet, strategy: Any = "auto"
     torch.manual_seed(0)
     if kind is FineTunedProtoNet:
         changes = {"eval_inner_lr": LR, "eval_inner_steps": STEPS, "support_augmentation": AUGMENTATION} | changes
+    if issubclass(kind, ProtoNet):
+        changes = {"distance": "euclidean"} | changes
     outer = OuterLoop(task_strategy=strategy, schedule="step")
     learner = kind(TwoBlocks(running_stats=True), outer=outer, **changes).double()
     for _ in range(40):
@@ -33,21 +35,27 @@ def make_learner(kind: type[Learner] = FineTunedProtoNet, strategy: Any = "auto"
     return learner
 
 
-def logits_of(network: nn.Module, support: Tensor, labels: Tensor, queries: Tensor) -> Tensor:
-    """Minus the squared distances to the class means of one task: (Q, n_way)."""
+def logits_of(
+    network: nn.Module, support: Tensor, labels: Tensor, queries: Tensor, distance: str = "euclidean"
+) -> Tensor:
+    """Minus the squared distances to the class means of one task, or ten times the cosines: (Q, n_way)."""
     embedded = network(support)
     means = torch.stack([embedded[labels == label].mean(0) for label in range(int(labels.max()) + 1)])
+    if distance == "cosine":
+        return 10 * F.cosine_similarity(network(queries).unsqueeze(1), means.unsqueeze(0), dim=-1)
     return -torch.cdist(network(queries), means, compute_mode="donot_use_mm_for_euclid_dist").square()
 
 
-def fine_tuned(network: nn.Module, support: Tensor, labels: Tensor, views: list[Tensor]) -> list[nn.Module]:
+def fine_tuned(
+    network: nn.Module, support: Tensor, labels: Tensor, views: list[Tensor], distance: str = "euclidean"
+) -> list[nn.Module]:
     """Copies of the network after 0, 1, ... steps on one task."""
     network = copy.deepcopy(network).eval()
     networks = [copy.deepcopy(network)]
     optimizer = Adam([parameter for parameter in network.parameters() if parameter.requires_grad], LR)
     for view in views:
         optimizer.zero_grad()
-        F.cross_entropy(logits_of(network, support, labels, view), labels).backward()
+        F.cross_entropy(logits_of(network, support, labels, view, distance), labels).backward()
         optimizer.step()
         networks.append(copy.deepcopy(network))
     return networks
@@ -55,8 +63,9 @@ def fine_tuned(network: nn.Module, support: Tensor, labels: Tensor, views: list[
 
 @pytest.mark.parametrize("strategy", ["loop", "vmap", "batched"])
 @pytest.mark.parametrize("frozen_layer", [False, True])
-def test_every_state_is_a_plain_loops(strategy: str, frozen_layer: bool) -> None:
-    learner, episode = make_learner(strategy=strategy).eval(), make_episode(3)
+@pytest.mark.parametrize("distance", ["euclidean", "cosine"])
+def test_every_state_is_a_plain_loops(strategy: str, frozen_layer: bool, distance: str) -> None:
+    learner, episode = make_learner(strategy=strategy, distance=distance).eval(), make_episode(3)
     next(learner.network.parameters()).requires_grad = not frozen_layer
     params, support = learner.variables(), Support(episode.support_x, LABELS)
     noise = learner.draw_noise(episode.task_id, 6, STEPS)
@@ -67,14 +76,14 @@ def test_every_state_is_a_plain_loops(strategy: str, frozen_layer: bool) -> None
     assert len(states) == STEPS + 1
     for t in range(3):
         views = [augment(support.x[t, None], noise[t, None, step], AUGMENTATION)[0] for step in range(STEPS)]
-        networks = fine_tuned(learner.network, support.x[t], LABELS[t], views)
+        networks = fine_tuned(learner.network, support.x[t], LABELS[t], views, distance)
         for network, state, ours in zip(networks, states, logits, strict=True):
-            expected = logits_of(network, support.x[t], LABELS[t], episode.query_x[t]).detach()
+            expected = logits_of(network, support.x[t], LABELS[t], episode.query_x[t], distance).detach()
             torch.testing.assert_close(ours[t], expected, rtol=1e-6, atol=1e-8)
             for name, value in network.named_parameters():
                 if value.requires_grad:
                     torch.testing.assert_close(state.fast_params[f"network.{name}"][t], value.detach())
-    assert (logits[0] - logits[-1]).abs().max() > 0.1
+    assert (logits[0] - logits[-1]).abs().max() > 0.05
     assert ("network.layers.0.weight" in states[-1].fast_params) is not frozen_layer
 
 
