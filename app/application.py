@@ -11,25 +11,25 @@ from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers.logger import Logger
 
 from app.allocator import keep_freed_memory
-from app.answers import Answers
 from app.arguments import without_option
-from app.calibration import add_to_checkpoint, calibrate
-from app.checkpoint_choice import best_checkpoint
-from app.checkpoint_file import DamagedCheckpointError, WholeCheckpoints, load_whole
+from app.checkpoints.choice import best_checkpoint
+from app.checkpoints.file import DamagedCheckpointError, WholeCheckpoints, load_whole
+from app.checkpoints.run_checkpoint import RunCheckpoint
 from app.command_line import CommandLine
+from app.dashboards.wandb_run import RunDashboard, start_wandb
 from app.errors import InterruptedRun, process_rank
-from app.interruption import Interruption
-from app.metrics_file import MetricsFile
-from app.predictions import PredictionsFile
-from app.progress import RunProgress
+from app.own_classes.answers import Answers
+from app.own_classes.calibration import add_to_checkpoint, calibrate
 from app.quiet import silence_known_messages
-from app.report import report
-from app.run_checkpoint import RunCheckpoint
-from app.run_files import RunFiles, config_text
-from app.run_folder import RUN_FOLDER_VARIABLE, RunFolder, new_run_folder
+from app.runs.files import RunFiles, config_text
+from app.runs.folder import RUN_FOLDER_VARIABLE, RunFolder, new_run_folder
+from app.runs.interruption import Interruption
+from app.runs.metrics_file import MetricsFile
+from app.runs.predictions import PredictionsFile
+from app.runs.progress import RunProgress
+from app.runs.report import report
+from app.runs.throughput import Throughput
 from app.signals import StopSignals
-from app.throughput import Throughput
-from app.wandb_run import RunDashboard, start_wandb
 from datamodules import SupportQuery
 from modules.resume_point import batches_trained
 

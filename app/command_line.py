@@ -10,17 +10,23 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCL
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from app import parser as parsing
-from app.answers import Answers
 from app.arguments import DEFAULT_CONFIG, config_files, option_values, run_name
-from app.checkpoint_choice import choose_checkpoint
-from app.checkpoint_config import changed_arguments, check_same_method, checkpoint_config, data_class, read_checkpoint
-from app.early_stopping import EarlyStopping
-from app.episode_picture import EpisodePicture
+from app.checkpoints.choice import choose_checkpoint
+from app.checkpoints.configuration import (
+    changed_arguments,
+    check_same_method,
+    checkpoint_config,
+    data_class,
+    read_checkpoint,
+)
+from app.checkpoints.resumption import fallback_of, find_run, sound_state
+from app.checkpoints.run_checkpoint import RunCheckpoint
 from app.errors import UsageError, process_rank
-from app.resumption import fallback_of, find_run, sound_state
-from app.run_checkpoint import RunCheckpoint
-from app.run_folder import RunFolder, run_of
-from app.run_lock import RunLock
+from app.own_classes.answers import Answers
+from app.runs.early_stopping import EarlyStopping
+from app.runs.episode_picture import EpisodePicture
+from app.runs.folder import RunFolder, run_of
+from app.runs.lock import RunLock
 from app.trainer_options import DEFAULTS, check_counts, check_trainer_options
 from datamodules import SupportQuery
 from datamodules.base import EpisodeDataModule
@@ -207,7 +213,7 @@ def _trainer_class(command: str) -> type[Trainer]:
     """Lightning's own; `export` needs one command more, and what writes files, which takes a second to import."""
     if command != "export":
         return Trainer
-    from app.export_command import ExportTrainer
+    from app.own_classes.export_command import ExportTrainer
 
     return ExportTrainer
 

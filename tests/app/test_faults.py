@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from app.checkpoint_file import load_whole
-from app.throughput import Throughput
+from app.checkpoints.file import load_whole
+from app.runs.throughput import Throughput
 from tests.chaos.comparison import differences
 
 REPOSITORY = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from pytorch_lightning import Callback
 
-from app.throughput import Throughput
+from app.runs.throughput import Throughput
 
 RUN = Path("runs/maml_glyphs_5w1s/0")
 

@@ -14,8 +14,8 @@ import torch
 import yaml
 from pytorch_lightning import Callback
 
-from app.run_lock import RunLock
-from app.throughput import Throughput
+from app.runs.lock import RunLock
+from app.runs.throughput import Throughput
 
 RUNS = Path("runs/maml_glyphs_5w1s")
 RUN = RUNS / "0"
@@ -170,7 +170,7 @@ def test_a_checkpoint_that_cannot_be_read_now_is_not_damaged(run, tiny, monkeypa
         raise OSError(errno.ESTALE, "Stale file handle")
 
     with monkeypatch.context() as patched:
-        patched.setattr("app.checkpoint_file.zipfile.ZipFile", stale)
+        patched.setattr("app.checkpoints.file.zipfile.ZipFile", stale)
         ended = run("fit", *tiny, AUTO)
     assert ended.code == 1
     assert "Stale file handle" in ended.err
@@ -262,7 +262,7 @@ def hold(folder: Path, held) -> None:
 
 def test_a_run_that_is_being_trained_is_refused(run, tiny, monkeypatch):
     assert run("fit", *tiny, "--trainer.max_steps=2", AUTO).code == 0
-    monkeypatch.setattr("app.run_lock.WAIT_SECONDS", 0.5)
+    monkeypatch.setattr("app.runs.lock.WAIT_SECONDS", 0.5)
     context = multiprocessing.get_context("spawn")
     held = context.Event()
     process = context.Process(target=hold, args=(RUN, held))

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import wandb
 
-from app.wandb_login import _reachable, wandb_mode
-from app.wandb_run import RunDashboard, columns, start_wandb
+from app.dashboards.wandb_login import _reachable, wandb_mode
+from app.dashboards.wandb_run import RunDashboard, columns, start_wandb
 
 RUN = Path("runs/maml_glyphs_5w1s/0")
 
@@ -34,7 +34,7 @@ def test_offline_without_a_login(nobody):
 @pytest.mark.parametrize("reachable", [True, False])
 def test_online_with_a_login_and_a_network(nobody, monkeypatch, reachable):
     nobody.write_text("machine api.wandb.ai login user password 0123456789abcdef\n")
-    monkeypatch.setattr("app.wandb_login._reachable", lambda url: reachable)
+    monkeypatch.setattr("app.dashboards.wandb_login._reachable", lambda url: reachable)
     assert wandb_mode() == ("online" if reachable else "offline")
     monkeypatch.setenv("WANDB_MODE", "disabled")
     assert wandb_mode() == "disabled"

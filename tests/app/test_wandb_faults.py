@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from app import wandb_run
-from app.throughput import Throughput
+from app.dashboards import wandb_run
+from app.runs.throughput import Throughput
 from tests.app.wandb_server import API_KEY, ReceivedRun, WandbServer, wandb_server
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +28,7 @@ ALL_STEPS = [0, 1, 2, 3]
 PROGRAM = """
 import os, sys
 from pathlib import Path
-from app.throughput import Throughput
+from app.runs.throughput import Throughput
 
 def on_train_batch_start(self, trainer, *_):
     if trainer.global_step == 3:

@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from app.checkpoint_file import load_whole
+from app.checkpoints.file import load_whole
 from tests.chaos.comparison import differences
 from tests.chaos.job import Job
 

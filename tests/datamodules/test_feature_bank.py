@@ -9,6 +9,7 @@ from torch import Tensor
 
 from datamodules.augmentation import Augmentation
 from datamodules.base import Loading
+from datamodules.episode import Episode
 from datamodules.image_bank import ImageBank
 from modules import MAML, ProtoNet
 from modules.base import Learner
@@ -113,7 +114,7 @@ class OtherSplit(LearnableImages):
 def test_other_images_have_other_features(kind: type[LearnableImages]) -> None:
     kind.__name__ = "LearnableImages"  # the readable part of the cache's name
     make_trainer().test(make_learner(), datamodule=make_data(), verbose=False)
-    arguments = {"n_way": 3, "k_shot": 2, "n_query": 2}
+    arguments: dict[str, Any] = {"n_way": 3, "k_shot": 2, "n_query": 2}
     learner = make_learner()
     scores = [
         make_trainer().test(learner, datamodule=kind(**arguments, loading=loading), verbose=False)[0]
@@ -127,10 +128,12 @@ def test_augmented_training_images_stay_images() -> None:
     trainer = make_trainer()
     seen: list[tuple[int, int]] = []
     score = learner._score
-    learner._score = lambda e, both_protocols: (  # type: ignore[method-assign]
-        seen.append((Counting.embedded, e.support_x.dim())),
-        score(e, both_protocols),
-    )
+
+    def watched(episode: Episode, both_protocols: bool) -> None:
+        seen.append((Counting.embedded, episode.support_x.dim()))
+        score(episode, both_protocols)
+
+    learner._score = watched  # type: ignore[method-assign]
     trainer.fit(learner, datamodule=data)
     assert {dim for _, dim in seen} == {3}
     assert Counting.embedded == IMAGES_OF_A_SPLIT + 6 * 8 * 3 * 4  # validation's once, and those of each training task
@@ -161,7 +164,7 @@ def test_predictions_are_those_of_images(images_on: Any) -> None:
     assert answers[0] is not None
     assert answers[1] is not None
     for ours, expected in zip(*answers, strict=True):
-        torch.testing.assert_close(ours, expected)  # type: ignore[arg-type]
+        torch.testing.assert_close(ours, expected)
 
 
 def test_a_learner_that_trains_its_backbone_gets_images_again() -> None:

@@ -170,7 +170,7 @@ def test_the_filter_is_pillows():
     image = Image.fromarray(picture(13, 40, 40))
     for name in ("bilinear", "bicubic", "lanczos"):
         expected = np.moveaxis(np.asarray(image.resize((SIZE, SIZE), Image.Resampling[name.upper()])), -1, 0)
-        np.testing.assert_array_equal(decode_image(stored(image), InputSpec((3, SIZE, SIZE), name)), expected)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(decode_image(stored(image), InputSpec((3, SIZE, SIZE), name)), expected)
 
 
 def test_a_large_jpeg_is_about_what_the_whole_one_gives():

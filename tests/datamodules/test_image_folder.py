@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,13 @@ SIZES = {f"class{c:02}": 4 + c % 3 for c in range(20)}
 
 def folder(root: Path, **arguments) -> ImageFolder:
     """Tasks of two ways, decoded at the pictures' own size."""
-    given = {"n_way": 2, "k_shot": 1, "n_query": 2, "image_size": 12, "cache": str(root / "cache")} | arguments
+    given: dict[str, Any] = {
+        "n_way": 2,
+        "k_shot": 1,
+        "n_query": 2,
+        "image_size": 12,
+        "cache": str(root / "cache"),
+    } | arguments
     return ImageFolder(root=str(root / "images"), evaluation=Evaluation(n_val_tasks=2, n_test_tasks=2), **given)
 
 

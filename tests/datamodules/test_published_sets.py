@@ -14,6 +14,7 @@ from torchvision.datasets import CIFAR100
 
 from datamodules import CIFARFS, CUB, FC100, MiniImageNet, TieredImageNet, cub, tiered_imagenet
 from datamodules.cifar import cifar_fs_lists
+from datamodules.image_lists import read_json
 from tests.datamodules.image_makers import picture, save_classes
 
 DATA = os.environ.get("QUICKSTUDY_DATA", "")
@@ -145,7 +146,7 @@ def test_cifar_that_is_not_sound_is_refused(tiny_cifar: Path, tmp_path: Path, da
 
 
 def test_the_lists_are_the_published_ones():
-    birds = {split: cub.read_json(cub.LISTS / f"{split}.json") for split in ("train", "val", "test")}
+    birds = {split: read_json(cub.LISTS / f"{split}.json") for split in ("train", "val", "test")}
     assert [len(names) for names in birds.values()] == [100, 50, 50]
     number = {split: [int(name.split(".")[0]) for name in names] for split, names in birds.items()}
     assert number["train"] == list(range(1, 201, 2))  # Chen et al.: every second species trains
@@ -182,7 +183,7 @@ def test_what_is_not_there_is_refused_with_what_to_do(tmp_path: Path, kind, mess
 
 
 def test_a_species_without_images_is_named(tmp_path: Path):
-    first = cub.read_json(cub.LISTS / "train.json")[0]
+    first = read_json(cub.LISTS / "train.json")[0]
     save_classes(tmp_path / "images", {first: 1})
     with pytest.raises(ValueError, match=r"not whole: 003\.Sooty_Albatross has no image"):
         CUB(root=str(tmp_path)).prepare_data()

@@ -78,7 +78,7 @@ def test_ranks_share_the_queries(folders: Path, monkeypatch: pytest.MonkeyPatch)
     for rank in range(2):
         data = task(folders, batch_size=3)
         monkeypatch.setattr(SupportQuery, "_world_size", 2)
-        data.trainer = type("Trainer", (), {"global_rank": rank})()  # type: ignore[assignment]
+        data.trainer = type("Trainer", (), {"global_rank": rank})()
         starts.append([int(batch.task_id) for batch in data.predict_dataloader()])
     assert starts == [[0, 6], [3, 9]]
 

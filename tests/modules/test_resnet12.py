@@ -1,10 +1,10 @@
 """ResNet-12 against its description, and its way through the strategies."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from modules import MAML, OuterLoop, ResNet12
@@ -18,17 +18,17 @@ SMALL = (4, 6, 8, 10)
 def described(network: ResNet12, images: Tensor) -> Tensor:
     """The paper's blocks by the functions of torch, with the batch's own statistics."""
 
-    def normalised(maps: Tensor, conv: nn.Module, norm: nn.Module, padding: int) -> Tensor:
+    def normalised(maps: Tensor, conv: Any, norm: Any, padding: int) -> Tensor:
         maps = functional.conv2d(maps, conv.weight, padding=padding)
         return functional.batch_norm(maps, None, None, norm.weight, norm.bias, training=True)
 
     maps = images
-    for block in network.blocks:
+    for block in cast(list[Any], network.blocks):
         out = maps
         for first in (0, 3, 6):
             out = normalised(out, block.branch[first], block.branch[first + 1], 1)
             out = functional.leaky_relu(out, 0.1) if first < 6 else out
-        out = out + normalised(maps, *block.shortcut, 0)
+        out = out + normalised(maps, block.shortcut[0], block.shortcut[1], 0)
         maps = functional.max_pool2d(functional.leaky_relu(out, 0.1), 2)
     return functional.adaptive_avg_pool2d(maps, 1).flatten(1)
 
@@ -48,7 +48,7 @@ def test_the_fields_size_has_as_many_parameters_as_published() -> None:
 def test_it_drops_values_in_training_only_and_squares_in_the_last_blocks() -> None:
     network = ResNet12(drop_rate=0.5, block_size=2, image_size=64, widths=SMALL)
     maps: list[Tensor] = []
-    for block in network.blocks:
+    for block in cast(list[Any], network.blocks):
         block.drop.register_forward_hook(lambda layer, inputs, output: maps.append(output))
     network(torch.rand(2, 3, 64, 64))
     assert all((dropped == 0).any() for dropped in maps)
@@ -78,13 +78,13 @@ def test_every_strategy_computes_the_same_without_drawing(running_stats: bool, d
 def test_dropout_does_not_keep_tasks_from_being_batched() -> None:
     network = ResNet12(image_size=16, widths=SMALL)
     assert choose_strategy(network, 4, torch.Size((3, 16, 16))) == "batched"
-    assert network.blocks[0].drop.training
+    assert cast(Any, network.blocks[0]).drop.training
 
 
 @pytest.mark.parametrize("strategy", ["batched", "vmap", "loop"])
 def test_tasks_draw_masks_of_their_own_in_training(strategy: Strategy) -> None:
     network = ResNet12(image_size=16, widths=SMALL, drop_rate=0.5)
-    variables = dict(network.named_parameters())
+    variables: dict[str, Tensor] = dict(network.named_parameters())
     variables |= for_each_task(dict(network.named_buffers()), 2)
     variables = {name: v.clone() for name, v in variables.items()}
     image = torch.rand(1, 4, 3, 16, 16).expand(2, -1, -1, -1, -1)

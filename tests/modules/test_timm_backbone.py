@@ -3,7 +3,7 @@
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import timm
@@ -53,7 +53,7 @@ def test_another_image_size(tmp_path: Path, name: str, size: int) -> None:
     assert backbone.input_shape == (3, size, size)
     assert backbone(torch.rand(2, 3, size, size)).shape == (2, backbone.feature_dim)
     if name == "test_vit":  # 4 x 4 patches and two tokens, where the file has 10 x 10
-        assert backbone.model.pos_embed.shape[1] < network.pos_embed.shape[1]
+        assert cast(Any, backbone.model).pos_embed.shape[1] < cast(Any, network).pos_embed.shape[1]
 
 
 def test_grey_images_are_colour_ones_of_equal_channels() -> None:

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from datamodules.image_decoding import open_upright
 
 if TYPE_CHECKING:
-    from app.answers import Answer
+    from app.own_classes.answers import Answer
 
 TILE, GAP, CAPTION, HEADING, COLUMNS = 112, 8, 16, 30, 10  # pixels; images in a row
 MOST_SUPPORT, MOST_ANSWERS = COLUMNS, 5 * COLUMNS  # of each class

@@ -9,7 +9,7 @@ import onnxruntime  # type: ignore[import-untyped]
 import pytest
 import torch
 
-from app.exported_files import CHECKED_SIZES, largest_difference, trace, write_onnx, write_torch_export
+from app.own_classes.exported_files import CHECKED_SIZES, largest_difference, trace, write_onnx, write_torch_export
 from modules import MAML, Learner
 from modules.classifier import Classifier
 from modules.exported_classifier import ExportedClassifier

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from app.exported_files import trace, write_onnx, write_torch_export
-from app.model_card import CardFacts, model_card
+from app.own_classes.exported_files import trace, write_onnx, write_torch_export
+from app.own_classes.model_card import CardFacts, model_card
 from app.whole_file import write_whole
 from datamodules.episode import Support
 from datamodules.input_spec import InputSpec

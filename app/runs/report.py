@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from app.results import RunFacts, collect_results, readable, write_results
+from app.runs.results import RunFacts, collect_results, readable, write_results
 
 if TYPE_CHECKING:
     from app.application import Application

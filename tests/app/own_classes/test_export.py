@@ -12,9 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from app.model_card import CardFacts, model_card
+from app.own_classes.model_card import CardFacts, model_card
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIGS = Path(__file__).parents[3] / "configs"
 FILES = ["classes.json", "classifier.onnx", "classifier.pt2", "model_card.md"]
 
 

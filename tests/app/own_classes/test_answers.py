@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from app.answers import Answer, summary
-from app.calibration import BINS, KEY, Calibration, calibration_of, stored_calibration
-from app.checkpoint_file import load_whole
+from app.checkpoints.file import load_whole
+from app.own_classes.answers import Answer, summary
+from app.own_classes.calibration import BINS, KEY, Calibration, calibration_of, stored_calibration
 from modules.functional.calibration import sure_above
 
 SHAPES = {
@@ -72,7 +72,7 @@ def trained(request: pytest.FixtureRequest, run, tiny) -> str:
     ended = run(
         "fit",
         "--config",
-        str(Path(__file__).parents[2] / "configs" / "maml_glyphs_5w1s.yaml"),
+        str(Path(__file__).parents[3] / "configs" / "maml_glyphs_5w1s.yaml"),
         *METHODS[request.param],
         *backbone,
         *tiny,

@@ -13,7 +13,7 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from app.errors import UsageError
-from app.run_folder import LAST, PREVIOUS
+from app.runs.folder import LAST, PREVIOUS
 
 
 class DamagedCheckpointError(UsageError):

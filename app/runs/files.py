@@ -11,7 +11,7 @@ import torch
 import yaml
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from app.run_folder import RunFolder
+from app.runs.folder import RunFolder
 from app.whole_file import write_whole
 from modules.resume_point import batches_trained
 

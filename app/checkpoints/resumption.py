@@ -5,10 +5,10 @@ from typing import Any
 
 import yaml
 
-from app.checkpoint_config import read_checkpoint
-from app.checkpoint_file import DamagedCheckpointError
+from app.checkpoints.configuration import read_checkpoint
+from app.checkpoints.file import DamagedCheckpointError
 from app.errors import UsageError
-from app.run_folder import LAST, RunFolder, run_of, runs
+from app.runs.folder import LAST, RunFolder, run_of, runs
 
 # Where and how a run is computed and what is shown of it: it may go on elsewhere.
 ELSEWHERE = {

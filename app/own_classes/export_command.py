@@ -7,11 +7,11 @@ from typing import Any
 
 from pytorch_lightning import Trainer
 
-from app.answers import Answers
-from app.calibration import calibration_for
-from app.export import export_classifier
-from app.model_card import CardFacts
-from app.run_folder import RunFolder, run_of
+from app.own_classes.answers import Answers
+from app.own_classes.calibration import calibration_for
+from app.own_classes.export import export_classifier
+from app.own_classes.model_card import CardFacts
+from app.runs.folder import RunFolder, run_of
 from datamodules import SupportQuery
 from modules import Learner
 from modules.classifier import check_classes

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import datamodules
-from app.checkpoint_file import load_whole
+from app.checkpoints.file import load_whole
 from app.errors import UsageError
 from datamodules import EpisodeDataModule
 

@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning.cli import instantiate_module
 from torch import Tensor
 
-from app.checkpoint_file import WholeCheckpoints, load_whole
+from app.checkpoints.file import WholeCheckpoints, load_whole
 from datamodules import EpisodeDataModule
 from modules import Learner
 from modules.classifier import Classifier

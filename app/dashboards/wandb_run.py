@@ -16,7 +16,7 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.loggers.logger import Logger, rank_zero_experiment
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from app.wandb_login import wandb_mode
+from app.dashboards.wandb_login import wandb_mode
 
 PROJECT = "quickstudy"
 X_AXIS = "trainer/global_step"

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from app.calibration import Calibration, calibration_for
-from app.contact_sheet import save_contact_sheets
-from app.run_folder import RunFolder
+from app.own_classes.calibration import Calibration, calibration_for
+from app.own_classes.contact_sheet import save_contact_sheets
+from app.runs.folder import RunFolder
 from modules import Learner
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from app.results import readable, versions
+from app.runs.results import readable, versions
 
 TRAINING_ARGUMENTS = ("n_way", "k_shot", "n_query", "meta_batch_size", "seed")
 

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from app.checkpoint_file import load_whole
+from app.checkpoints.file import load_whole
+from app.checkpoints.run_checkpoint import RunCheckpoint
 from app.errors import UsageError
-from app.run_checkpoint import RunCheckpoint
-from app.run_folder import RunFolder, newest_run
+from app.runs.folder import RunFolder, newest_run
 
 WORDS = ("last", "best")
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from app.checkpoints.run_checkpoint import RunCheckpoint
 from app.errors import InterruptedRun
-from app.run_checkpoint import RunCheckpoint
 from app.signals import StopSignals
 from modules.resume_point import begin_with_validation
 

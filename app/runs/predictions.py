@@ -6,7 +6,7 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from app.run_folder import RunFolder
+from app.runs.folder import RunFolder
 
 COLUMNS = ("task_id", "query", "true_class", "predicted_class", "probability")
 

@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
-from app.run_folder import LAST
+from app.runs.folder import LAST
 
 
 class RunCheckpoint(ModelCheckpoint):

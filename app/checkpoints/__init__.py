@@ -1,0 +1,1 @@
+"""Checkpoints: chosen, read, written and gone on from."""

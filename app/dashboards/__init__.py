@@ -1,0 +1,1 @@
+"""Weights & Biases; nothing else imports it."""

@@ -1,0 +1,1 @@
+"""A user's own classes: answers for their images, and classifiers to take elsewhere."""
