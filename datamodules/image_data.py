@@ -10,6 +10,7 @@ from datamodules.base import EpisodeDataModule, Evaluation, Loading
 from datamodules.image_bank import ImageBank
 from datamodules.image_files import Listing, read_bank
 from datamodules.input_spec import Fit, InputSpec
+from datamodules.pools import check_class_count
 
 FORMAT_VERSION = 1  # raise it with every change of the decoding, so that old caches are left behind
 
@@ -61,6 +62,8 @@ class ImageData(EpisodeDataModule):
     def build_bank(self) -> ImageBank:
         """All images, from the cache where they are there already."""
         listing, name = self.listing, type(self).__name__
+        for split, classes in listing.splits.items():  # before minutes of decoding
+            check_class_count(len(classes), self.shapes[split], f"the {split} split")
         key = fingerprint(FORMAT_VERSION, asdict(self.spec), listing.stamps())
         readable = f"{name.lower()}-{self.image_shape[1]}"
         return load_or_build(

@@ -22,9 +22,8 @@ def checked_pool(bank: ImageBank, groups: list[list[int]], shape: EpisodeShape, 
         ValueError: If a group has fewer than n_way classes, or a class too few images; names it, with the numbers.
     """
     for group in groups:
-        if len(group) < shape.n_way:
-            where = f"the {split} split" if len(groups) == 1 else f"the {split} split's group of {_first(bank, group)}"
-            raise ValueError(f"n_way = {shape.n_way} is more than {where} has classes ({len(group)}): lower n_way.")
+        where = f"the {split} split" if len(groups) == 1 else f"the {split} split's group of {_first(bank, group)}"
+        check_class_count(len(group), shape, where)
     class_id = torch.tensor([c for group in groups for c in group])
     size = torch.tensor([len(group) for group in groups])
     pool = ClassPool(
@@ -37,6 +36,16 @@ def checked_pool(bank: ImageBank, groups: list[list[int]], shape: EpisodeShape, 
     )
     _check_class_sizes(bank, pool, shape, split)
     return pool
+
+
+def check_class_count(count: int, shape: EpisodeShape, where: str) -> None:
+    """Checks that there are classes enough for a task.
+
+    Raises:
+        ValueError: If `count` is less than n_way; says where.
+    """
+    if count < shape.n_way:
+        raise ValueError(f"n_way = {shape.n_way} is more than {where} has classes ({count}): lower n_way.")
 
 
 def _check_class_sizes(bank: ImageBank, pool: ClassPool, shape: EpisodeShape, split: str) -> None:

@@ -57,11 +57,17 @@ class SupportQuery(EpisodeDataModule):
         """Nothing: the images are read where they are."""
 
     def setup(self, stage: str) -> None:
-        """Reads the support images and finds the query images.
+        """Reads the support and the query images.
 
         Raises:
-            ValueError: If a folder is not there or holds too little, or a file is no image.
+            ValueError: If a folder is not there or holds too little, a file is no image, or tasks to train on or to be
+                scored by are asked for.
         """
+        if stage in ("fit", "validate", "test"):
+            raise ValueError(
+                f"SupportQuery is one task, for predict and export: to {stage} on your own classes, set --data to "
+                "ImageFolder."
+            )
         if self.class_names:
             return
         classes = class_folders(self.support_folder)

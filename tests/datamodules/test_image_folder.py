@@ -187,6 +187,13 @@ def test_too_few_classes_are_refused(tmp_path: Path):
         set_up(folder(tmp_path))
 
 
+def test_too_many_ways_are_refused_before_anything_is_decoded(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    save_classes(tmp_path / "images", SIZES)
+    with pytest.raises(ValueError, match=r"n_way = 6 is more than the val split has classes \(4\)"):
+        set_up(folder(tmp_path, n_way=6))
+    assert "reading images" not in capsys.readouterr().err
+
+
 def test_images_are_decoded_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     save_classes(tmp_path / "images", SIZES)
     set_up(folder(tmp_path))

@@ -135,6 +135,12 @@ def test_folders_that_are_no_task_are_refused(tmp_path: Path, make, message: str
         task(tmp_path)
 
 
+@pytest.mark.parametrize("stage", ["fit", "validate", "test"])
+def test_one_task_is_nothing_to_train_on(folders: Path, stage: str):
+    with pytest.raises(ValueError, match=f"to {stage} on your own classes, set --data to ImageFolder"):
+        SupportQuery(support=str(folders / "support")).setup(stage)
+
+
 def test_without_a_query_there_is_support_but_nothing_to_predict(folders: Path):
     data = SupportQuery(support=str(folders / "support"))
     data.adopt(SPEC)
