@@ -129,7 +129,7 @@ def test_lists_that_say_nothing_are_refused(tmp_path: Path, content: str, messag
     path = tmp_path / "list.csv"
     path.write_text(content)
     with pytest.raises(ValueError, match=message):
-        set_up(folder(tmp_path, train_list=str(path), val_list=str(path), test_list=str(path)))
+        set_up(folder(tmp_path, n_way=1, train_list=str(path), val_list=str(path), test_list=str(path)))
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_json_lists_that_say_nothing_are_refused(tmp_path: Path, content: str, m
     path = tmp_path / "list.json"
     path.write_text(content)
     with pytest.raises(ValueError, match=message):
-        set_up(folder(tmp_path, train_list=str(path), val_list=str(path), test_list=str(path)))
+        set_up(folder(tmp_path, n_way=1, train_list=str(path), val_list=str(path), test_list=str(path)))
 
 
 def test_drawings_come_out_white_on_black(tmp_path: Path):
