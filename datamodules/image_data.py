@@ -64,10 +64,10 @@ class ImageData(EpisodeDataModule):
         listing, name = self.listing, type(self).__name__
         for split, classes in listing.splits.items():  # before minutes of decoding
             check_class_count(len(classes), self.shapes[split], f"the {split} split")
-        key = fingerprint(FORMAT_VERSION, asdict(self.spec), listing.stamps())
+        key = fingerprint(FORMAT_VERSION, asdict(self.spec), self.strict, listing.stamps())
         readable = f"{name.lower()}-{self.image_shape[1]}"
         return load_or_build(
-            self.cache, readable, key, lambda: read_bank(listing.classes, self.spec, name, self.strict)
+            self.cache, readable, key, lambda: read_bank(listing.classes, self.spec, name, self.strict)[0]
         )
 
     def split_classes(self, bank: ImageBank) -> dict[str, list[int]]:

@@ -1,8 +1,5 @@
 """From an image file, of whatever format and mode Pillow reads, to the pixels that a network is trained on."""
 
-import struct
-import warnings
-import zlib
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -13,21 +10,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from datamodules.input_spec import InputSpec
 
-# What Pillow raises for files that are not what their names say; some decoders let Python's own errors out.
-BROKEN = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    TypeError,
-    IndexError,
-    KeyError,
-    OverflowError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
-)
+# Of the formats that Pillow knows these are handed to other programs (PostScript to Ghostscript) or only told apart.
+NO_IMAGES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+MOST_PIXELS = 100_000_000  # decoded, of an image: what claims more is broken or means harm
 # A photograph of 12 megapixels need not be decoded whole for 84 pixels: JPEG's own halvings bring it to this many times
 # the size, from where the filter takes it.
 DRAFT_TIMES = 4
@@ -39,10 +24,17 @@ class BrokenImageError(ValueError):
 
 
 @cache
-def image_suffixes() -> frozenset[str]:
-    """The endings, in lower case, of the formats that Pillow reads here."""
+def image_formats() -> tuple[str, ...]:
+    """The formats that Pillow reads by itself."""
     Image.init()
-    return frozenset(suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN)
+    return tuple(kind for kind in Image.OPEN if kind not in NO_IMAGES)
+
+
+@cache
+def image_suffixes() -> frozenset[str]:
+    """Their endings, in lower case."""
+    formats = image_formats()
+    return frozenset(suffix for suffix, kind in Image.registered_extensions().items() if kind in formats)
 
 
 def decode_image(file: Path | IO[bytes], spec: InputSpec) -> np.ndarray:
@@ -80,19 +72,20 @@ def open_upright(file: Path | IO[bytes], at_least: int) -> Image.Image:
         BrokenImageError: If it is no image, or cut short; says why.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file) as image:
-                image.draft(None, (at_least, at_least))
-                return _opaque(_eight_bit(_upright(image)))
-    except BROKEN as error:
+        with Image.open(file, formats=image_formats()) as image:
+            image.draft(None, (at_least, at_least))
+            if image.width * image.height > MOST_PIXELS:
+                raise Image.DecompressionBombError
+            return _opaque(_eight_bit(_upright(image)))
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders let errors of every kind out
         raise BrokenImageError(_reason(error)) from error
 
 
 def _upright(image: Image.Image) -> Image.Image:
     image.load()
-    with suppress(*BROKEN):  # damaged EXIF data are no reason to refuse the image
+    with suppress(Exception):  # damaged EXIF data are no reason to refuse the image
         return ImageOps.exif_transpose(image)
     return image
 
@@ -149,7 +142,7 @@ def _reason(error: BaseException) -> str:
     match error:
         case UnidentifiedImageError():
             return "no image that can be read"
-        case Image.DecompressionBombError() | Image.DecompressionBombWarning():
+        case Image.DecompressionBombError():
             return "more pixels than are safe to decode"
         case FileNotFoundError() | PermissionError() | IsADirectoryError():
             return error.strerror or "cannot be read"

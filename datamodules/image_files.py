@@ -2,6 +2,8 @@
 
 import os
 import tempfile
+import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -72,7 +74,8 @@ class Listing:
 def class_folders(root: Path) -> list[ClassFiles]:
     """The classes of a folder of folders: each folder is a class, with all images in it, however deep.
 
-    Links are followed; what begins with a dot is a file manager's. Classes and files are in the order of their names.
+    Links are followed, but not back to where they lie; what begins with a dot is a file manager's. Classes and files
+    are in the order of their names; how many files are passed over for their names is said.
 
     Raises:
         ValueError: If the folder is not there, has no folders, or one of them has no images.
@@ -83,7 +86,9 @@ def class_folders(root: Path) -> list[ClassFiles]:
     if not folders:
         loose = ", only loose files" if any(path.is_file() for path in root.iterdir()) else ""
         raise ValueError(f"{root} holds no folders{loose}: put the images of each class into a folder of its own.")
-    classes = [ClassFiles(folder.name, tuple(image_paths(folder))) for folder in folders]
+    others: Counter[str] = Counter()
+    classes = [ClassFiles(folder.name, tuple(image_paths(folder, others))) for folder in folders]
+    say_passed_over(others)
     empty = [entry.name for entry in classes if not entry.paths]
     if empty:
         names = ", ".join(repr(name) for name in empty[:SHOWN]) + _more(len(empty))
@@ -91,17 +96,37 @@ def class_folders(root: Path) -> list[ClassFiles]:
     return classes
 
 
-def image_paths(folder: Path) -> list[Path]:
-    """The images in a folder and the folders in it, in the order of their names; by their names only."""
+def image_paths(folder: Path, others: Counter[str] | None = None) -> list[Path]:
+    """The images in a folder and the folders in it, in the order of their names; by their names only.
+
+    Args:
+        folder: The folder.
+        others: Where given, files with other endings are counted here by their endings.
+    """
     found: list[str] = []  # paths as objects would take three times as long
+    seen = {_identity(parent) for parent in (folder, *folder.absolute().parents)}  # against links that lead round
+    suffixes = image_suffixes()
     for place, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if _visible(name))
-        suffixes = image_suffixes()
-        found += [f"{place}/{name}" for name in files if _visible(name) and _suffix(name) in suffixes]
+        fresh = {name: _identity(Path(place, name)) for name in sorted(folders) if _visible(name)}
+        folders[:] = [name for name, identity in fresh.items() if identity not in seen]
+        seen.update(fresh.values())
+        visible = [name for name in files if _visible(name)]
+        found += [f"{place}/{name}" for name in visible if _suffix(name) in suffixes]
+        if others is not None:
+            others.update(_suffix(name) for name in visible if _suffix(name) not in suffixes)
     return [Path(path) for path in sorted(found)]
 
 
-def read_bank(classes: Sequence[ClassFiles], spec: InputSpec, what: str, strict: bool) -> ImageBank:
+def say_passed_over(others: Counter[str]) -> None:
+    """Tells how many files are no images by their names, and which endings they have."""
+    if others:
+        kinds = ", ".join(f"{count:,} {suffix or 'without an ending'}" for suffix, count in others.most_common(5))
+        say(f"passed over {others.total():,} file{'s' if others.total() > 1 else ''} that cannot be read here: {kinds}")
+
+
+def read_bank(
+    classes: Sequence[ClassFiles], spec: InputSpec, what: str, strict: bool
+) -> tuple[ImageBank, list[ClassFiles]]:
     """Decodes all files of some classes, in parallel.
 
     Args:
@@ -111,18 +136,21 @@ def read_bank(classes: Sequence[ClassFiles], spec: InputSpec, what: str, strict:
         strict: Whether files that are no images stop it; otherwise they are named and left out.
 
     Returns:
-        The bank, one class for each of `classes`.
+        The bank, one class for each of `classes`, and the files that are in it.
 
     Raises:
         ValueError: If files are broken and `strict`, or no image of a class can be read; names them.
     """
-    images, read = read_images([path for entry in classes for path in entry.paths], spec, what, strict)
+    paths = [path for entry in classes for path in entry.paths]
+    images, read = read_images(paths, spec, what, strict)
     owner = np.repeat(np.arange(len(classes)), [len(entry.paths) for entry in classes])
     sizes = np.bincount(owner[read], minlength=len(classes)).tolist()
     for entry, size in zip(classes, sizes, strict=True):
         if size == 0:
             raise ValueError(f"no image of the class {entry.name!r} can be read: replace them, or remove the class.")
-    return ImageBank.from_sizes(torch.from_numpy(images), [entry.name for entry in classes], sizes)
+    rest = iter(paths[i] for i in read)
+    kept = [ClassFiles(entry.name, tuple(islice(rest, size))) for entry, size in zip(classes, sizes, strict=True)]
+    return ImageBank.from_sizes(torch.from_numpy(images), [entry.name for entry in classes], sizes), kept
 
 
 def read_images(paths: Sequence[Path], spec: InputSpec, what: str, strict: bool) -> tuple[np.ndarray, list[int]]:
@@ -146,6 +174,7 @@ def read_images(paths: Sequence[Path], spec: InputSpec, what: str, strict: bool)
         return len(numbers)
 
     with (
+        warnings.catch_warnings(action="ignore"),  # Pillow's, of damaged EXIF data; set here, as threads share it
         progress(f"{what}: reading images", len(paths)) as advance,
         ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as pool,
     ):
@@ -194,6 +223,15 @@ def _batches(numbers: Iterable[int]) -> Iterator[list[int]]:
     rest = iter(numbers)
     while batch := list(islice(rest, BATCH)):
         yield batch
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    """The same for all names of a folder; (0, 0) where it is gone."""
+    try:
+        status = os.stat(folder)
+    except OSError:
+        return (0, 0)
+    return status.st_dev, status.st_ino
 
 
 def _suffix(name: str) -> str:

@@ -1,21 +1,18 @@
 """A user's own images: a folder for each class, or lists of files."""
 
+import hashlib
 from pathlib import Path
 from typing import Any, Literal
-
-import torch
 
 from datamodules.augmentation import Augmentation
 from datamodules.bank_cache import user_cache
 from datamodules.base import Evaluation, Loading
-from datamodules.counter import random_bits, random_order
 from datamodules.image_data import ImageData
 from datamodules.image_files import ClassFiles, Listing, class_folders
 from datamodules.image_lists import read_list
 from datamodules.input_spec import INK, Fit, InputSpec
 
 SPLITS = ("train", "val", "test")
-SPLIT_STREAM = 1 << 21  # keeps the draw of the split apart from those of tasks
 
 
 class ImageFolder(ImageData):
@@ -109,7 +106,7 @@ class ImageFolder(ImageData):
             case "folders":
                 return Listing.of_splits({name: class_folders(self.root / name) for name in SPLITS})
         classes = class_folders(self.root)
-        return Listing(tuple(classes), self._by_fraction(len(classes)))
+        return Listing(tuple(classes), self._by_fraction([entry.name for entry in classes]))
 
     def protocol(self) -> dict[str, Any]:
         """The task that is evaluated, as a result must state it."""
@@ -122,20 +119,33 @@ class ImageFolder(ImageData):
             return self.split
         if self.lists:
             return "lists"
-        return "folders" if all((self.root / name).is_dir() for name in SPLITS) else "fraction"
+        there = [name for name in SPLITS if (self.root / name).is_dir()]
+        if 0 < len(there) < len(SPLITS) and "train" in there:
+            missing = " and ".join(f"{name}/" for name in SPLITS if name not in there)
+            raise ValueError(
+                f"{self.root} has {' and '.join(f'{name}/' for name in there)} but no {missing}: add {missing}, or set "
+                "data.split to fraction where these are classes."
+            )
+        return "folders" if there == list(SPLITS) else "fraction"
 
     def _listed(self, path: Path) -> list[ClassFiles]:
         return read_list(path, [path.parent, path.parent / "images", self.root, self.root / "images"])
 
-    def _by_fraction(self, n_classes: int) -> dict[str, list[int]]:
-        """Positions of the classes of each split; each has one at least."""
+    def _by_fraction(self, names: list[str]) -> dict[str, list[int]]:
+        """Positions of the classes of each split; each has one at least.
+
+        Classes are ranked by a hash of seed and name, so that a class more or less moves few others.
+        """
+        n_classes = len(names)
         if n_classes < len(SPLITS):
             raise ValueError(
                 f"{self.root} holds {n_classes} class folder{'s' if n_classes > 1 else ''}: training, validation and "
                 "test need classes of their own. (To classify with a trained model: predict --data SupportQuery.)"
             )
-        order = random_order(random_bits(self.split_seed, SPLIT_STREAM, torch.zeros(1, dtype=torch.int64), n_classes))
-        shuffled = order[0].tolist()
+        rank = [
+            hashlib.blake2b(f"{self.split_seed} {name}".encode("utf-8", "surrogateescape")).digest() for name in names
+        ]
+        shuffled = sorted(range(n_classes), key=rank.__getitem__)
         n_val, n_test = (max(1, round(share * n_classes)) for share in (self.val_fraction, self.test_fraction))
         held_out = n_val + n_test
         parts = (shuffled[held_out:], shuffled[:n_val], shuffled[n_val:held_out])

@@ -44,8 +44,11 @@ def _folder_of(name: str, folders: list[Path], path: Path) -> Path:
 
 
 def _csv_pairs(path: Path) -> list[tuple[str, str]]:
-    with _opened(path).open(encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.reader(file))
+    try:
+        with _opened(path).open(encoding="utf-8-sig", newline="") as file:
+            rows = list(csv.reader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is not a CSV file in UTF-8 ({error}): save it as one.") from error
     if not rows or [cell.strip() for cell in rows[0]] != COLUMNS:
         raise ValueError(f"{path} does not begin with the line {','.join(COLUMNS)}.")
     for number, row in enumerate(rows[1:], start=2):

@@ -77,5 +77,5 @@ class MiniImageNet(ImageData):
 
     def protocol(self) -> dict[str, Any]:
         """The task that is evaluated, as a result must state it."""
-        sizes = {len(entry.paths) for entry in self.listing.classes}
-        return {**super().protocol(), "split": "ravi", "images_per_class": max(sizes)}
+        assert self.bank is not None, "setup() comes first"
+        return {**super().protocol(), "split": "ravi", "images_per_class": int(self.bank.class_size.max())}

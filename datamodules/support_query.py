@@ -1,5 +1,6 @@
 """A user's own task: a folder of support images for each class, and images to classify."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from datamodules.base import EpisodeDataModule
 from datamodules.episode import Episode, Support
-from datamodules.image_files import class_folders, image_paths, read_bank, read_images
+from datamodules.image_files import class_folders, image_paths, read_bank, read_images, say_passed_over
 from datamodules.input_spec import InputSpec
+from datamodules.progress import say
 
 UNKNOWN = -1  # the label of an image whose class nobody has said
 
@@ -76,13 +78,21 @@ class SupportQuery(EpisodeDataModule):
                 f"{self.support_folder} holds one class, {classes[0].name!r}: a classifier needs two or more."
             )
         files = self._query_files()
-        bank = read_bank(classes, self.spec, "support", self.strict)
-        self.support_files = {entry.name: entry.paths for entry in classes}
+        bank, kept = read_bank(classes, self.spec, "support", self.strict)
+        self.support_files = {entry.name: entry.paths for entry in kept}
         self.class_names, self.class_sizes = bank.class_names, tuple(bank.class_size.tolist())
         self._support = Support(bank.images, torch.arange(len(classes)).repeat_interleave(bank.class_size))
         if files:
             images, read = read_images(files, self.spec, "query", self.strict)
             self._query, self.files = torch.from_numpy(images), [files[i] for i in read]
+            if not self.files:
+                raise ValueError(f"no image of {self.query_folder} can be read.")
+            self._say_what_was_learned_from()
+
+    def _say_what_was_learned_from(self) -> None:
+        learned = {path.resolve() for paths in self.support_files.values() for path in paths}
+        if again := sum(file.resolve() in learned for file in self.files):
+            say(f"{again:,} of the {len(self.files):,} query images are support images: their answers prove nothing")
 
     def support(self) -> Support:
         """The support set as one task: images (1, S, C, H, W) in [0, 1] and labels (1, S)."""
@@ -124,7 +134,9 @@ class SupportQuery(EpisodeDataModule):
             return [folder]
         if not folder.is_dir():
             raise ValueError(f"there is no folder {folder}: set data.query to a folder of images, or to one image.")
-        files = image_paths(folder)
+        others: Counter[str] = Counter()
+        files = image_paths(folder, others)
+        say_passed_over(others)
         if not files:
             raise ValueError(f"{folder} holds no image to classify.")
         return files

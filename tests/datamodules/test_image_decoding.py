@@ -144,6 +144,7 @@ def test_exif_orientation_is_honoured(orientation: int):
     np.testing.assert_array_equal(decode_image(file, RGB), np.moveaxis(seen, -1, 0))
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_damaged_exif_is_no_reason_to_refuse():
     file = stored(Image.fromarray(picture(11)), "PNG", exif=b"Exif\0\0MM\0*\0\0\xff\xff")
     assert decode_image(file, RGB).shape == (3, SIZE, SIZE)
@@ -226,9 +227,38 @@ def test_what_is_no_image_is_refused_with_a_reason(tmp_path: Path, damage, reaso
         decode_image(path, RGB)
 
 
+def test_postscript_is_handed_to_no_other_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Whatever its name: Pillow would have Ghostscript run it."""
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path / 'ran'}\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    path = tmp_path / "photo.jpg"
+    path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n%%EOF\n")
+    with pytest.raises(BrokenImageError):
+        decode_image(path, RGB)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_an_error_of_a_decoders_own_is_a_broken_image():
+    header = (
+        b"DDS "
+        + struct.pack("<7I", 124, 0x1007, 4, 4, 16, 0, 0)
+        + b"\0" * 44
+        + struct.pack("<2I4s5I", 32, 4, b"????", 0, 0, 0, 0, 0)
+    )
+    with pytest.raises(BrokenImageError):
+        decode_image(io.BytesIO(header + b"\0" * 36), RGB)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_photograph_of_a_hundred_megapixels_is_no_bomb():
+    image = Image.new("L", (12_000, 9_000), 90)
+    assert (decode_image(stored(image, "JPEG"), GREY) == 90).all()
+
+
 def test_the_usual_formats_are_known():
     assert {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"} <= image_suffixes()
-    assert ".txt" not in image_suffixes()
+    assert not {".txt", ".eps", ".ps", ".mpg", ".h5"} & image_suffixes()
 
 
 @pytest.mark.parametrize("shape", [(2, 8, 8), (3, 0, 8)])

@@ -32,6 +32,24 @@ def test_links_are_followed_and_hidden_files_are_not(tmp_path: Path):
     assert [(entry.name, len(entry.paths)) for entry in class_folders(root)] == [("cat", 2), ("dog", 2)]
 
 
+def test_links_that_lead_round_end(tmp_path: Path):
+    save_classes(tmp_path, {"a/deep": 2, "b": 1})
+    for name in ("x", "y"):
+        (tmp_path / "a" / "deep" / name).symlink_to(tmp_path / "a")
+    (tmp_path / "a" / "up").symlink_to(tmp_path)
+    assert [(entry.name, len(entry.paths)) for entry in class_folders(tmp_path)] == [("a", 2), ("b", 1)]
+
+
+def test_files_passed_over_for_their_names_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    save_classes(tmp_path, {"a": 1})
+    for name in ("1.HEIC", "2.heic", "notes.txt", "noending", ".DS_Store", "clip.mpg", "page.eps"):
+        (tmp_path / "a" / name).write_bytes(b"?")
+    assert len(class_folders(tmp_path)[0].paths) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("passed over 6 files that cannot be read here: 2 .heic, ")
+    assert "1 without an ending" in told
+
+
 def test_endings_count_in_any_case(tmp_path: Path):
     save_classes(tmp_path, {"a": 1}, ".JPG")
     save_classes(tmp_path, {"a": 1}, ".TIFF")
@@ -58,7 +76,7 @@ def test_loose_files_are_pointed_out(tmp_path: Path):
 
 
 def test_a_bank_holds_every_image_under_its_class(tmp_path: Path):
-    bank = read_bank(class_folders(save_classes(tmp_path, {"a": 3, "b": 40, "c": 1})), SPEC, "test", strict=True)
+    bank = read_bank(class_folders(save_classes(tmp_path, {"a": 3, "b": 40, "c": 1})), SPEC, "test", strict=True)[0]
     assert bank.class_names == ("a", "b", "c")
     assert bank.class_size.tolist() == [3, 40, 1]
     for number in range(44):
@@ -75,7 +93,7 @@ def with_two_broken(tmp_path: Path) -> Path:
 
 def test_broken_files_stop_a_strict_build_after_all_were_looked_at(with_two_broken: Path):
     with pytest.raises(ValueError, match="2 files cannot be read") as refused:
-        read_bank(class_folders(with_two_broken), SPEC, "test", strict=True)
+        read_bank(class_folders(with_two_broken), SPEC, "test", strict=True)[0]
     assert "a/001.png (no image" in str(refused.value)
     assert "b/000.png" in str(refused.value)
     assert "data.strict" in str(refused.value)
@@ -84,8 +102,12 @@ def test_broken_files_stop_a_strict_build_after_all_were_looked_at(with_two_brok
 def test_broken_files_are_left_out_and_named_where_not_strict(
     with_two_broken: Path, capsys: pytest.CaptureFixture[str]
 ):
-    bank = read_bank(class_folders(with_two_broken), SPEC, "test", strict=False)
+    bank, kept = read_bank(class_folders(with_two_broken), SPEC, "test", strict=False)
     assert bank.class_size.tolist() == [2, 3]
+    assert [[path.name for path in entry.paths] for entry in kept] == [
+        ["000.png", "002.png"],
+        ["001.png", "002.png", "003.png"],
+    ]
     for position, number in enumerate([0, 2, 4, 5, 6]):
         np.testing.assert_array_equal(bank.images[position].numpy(), np.moveaxis(picture(number), -1, 0))
     told = capsys.readouterr().err
@@ -97,7 +119,7 @@ def test_a_class_without_a_readable_image_is_refused(tmp_path: Path):
     save_classes(tmp_path, {"a": 2, "b": 1})
     (tmp_path / "b" / "000.png").write_text("not a picture")
     with pytest.raises(ValueError, match="no image of the class 'b'"):
-        read_bank(class_folders(tmp_path), SPEC, "test", strict=False)
+        read_bank(class_folders(tmp_path), SPEC, "test", strict=False)[0]
 
 
 def test_a_bank_too_large_for_memory_is_gathered_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -105,7 +127,7 @@ def test_a_bank_too_large_for_memory_is_gathered_in_a_file(tmp_path: Path, monke
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     save_classes(tmp_path / "images", {"a": 3, "b": 2})
     (tmp_path / "images" / "a" / "000.png").write_text("not a picture")
-    bank = read_bank(class_folders(tmp_path / "images"), SPEC, "test", strict=False)
+    bank = read_bank(class_folders(tmp_path / "images"), SPEC, "test", strict=False)[0]
     np.testing.assert_array_equal(bank.images[0].numpy(), np.moveaxis(picture(1), -1, 0))
     np.testing.assert_array_equal(bank.images[3].numpy(), np.moveaxis(picture(4), -1, 0))
     assert list((tmp_path / "cache" / "quickstudy").iterdir()) == []

@@ -46,6 +46,30 @@ def test_a_fraction_of_the_classes_goes_to_each_split(tmp_path: Path):
     assert set_up(folder(tmp_path, val_fraction=0.25, test_fraction=0.15, split_seed=1)) != found
 
 
+def test_a_class_more_moves_few_others(tmp_path: Path):
+    """So that what was trained on is hardly ever tested on after a folder was added."""
+    save_classes(tmp_path / "images", SIZES)
+    before = set_up(folder(tmp_path))
+    save_classes(tmp_path / "images", {"a_new_one": 4}, first=500)
+    after = set_up(folder(tmp_path))
+    assert sum(len(before[split] - after[split]) for split in before) <= 2
+
+
+@pytest.mark.parametrize("there", [["train"], ["train", "val"], ["train", "test"]])
+def test_split_folders_that_are_not_all_there_are_no_classes(tmp_path: Path, there: list[str]):
+    save_classes(tmp_path / "images", {f"{split}/{c}": 4 for split in there for c in "ab"})
+    with pytest.raises(ValueError, match=r"has train/.* but no .*data\.split to fraction"):
+        set_up(folder(tmp_path))
+
+
+def test_a_build_that_left_files_out_is_not_taken_for_a_strict_one(tmp_path: Path):
+    save_classes(tmp_path / "images", SIZES)
+    (tmp_path / "images" / "class00" / "000.png").write_text("not a picture")
+    set_up(folder(tmp_path, strict=False))
+    with pytest.raises(ValueError, match="1 file cannot be read"):
+        set_up(folder(tmp_path, strict=True))
+
+
 def test_episodes_show_the_files_of_their_classes(tmp_path: Path):
     save_classes(tmp_path / "images", SIZES)
     data = folder(tmp_path)
@@ -119,6 +143,7 @@ def test_lists_name_the_images_of_each_split(tmp_path: Path, write, suffix: str,
     [
         ("name,class\n", "does not begin with the line filename,label"),
         ("filename,label\n", "lists no image"),
+        ("filename,label\n" + "x" * 200_000, "not a CSV file in UTF-8"),
         ("filename,label\na,b,c\n", "line 2, is not a file name and a label"),
         ("filename,label\nnowhere.png,a\n", r"the first image of .*, nowhere.png, is not in"),
         ("filename,label\nclass00/000.png,a\ngone.png,a\n", "cannot read .*gone.png"),
@@ -200,6 +225,6 @@ def test_images_are_decoded_once(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "reading images" in capsys.readouterr().err
     set_up(folder(tmp_path))
     assert "reading images" not in capsys.readouterr().err
-    (tmp_path / "images" / "class00" / "000.png").write_bytes((tmp_path / "images/class01/000.png").read_bytes())
+    Image.fromarray(picture(999)).save(tmp_path / "images" / "class00" / "000.png")
     set_up(folder(tmp_path))
     assert "reading images" in capsys.readouterr().err

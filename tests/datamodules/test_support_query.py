@@ -95,6 +95,20 @@ def test_broken_queries_are_left_out_and_the_others_keep_their_names(folders: Pa
                 np.testing.assert_array_equal(image.permute(1, 2, 0).numpy(), np.asarray(expected))
 
 
+def test_broken_support_images_are_left_out_everywhere(folders: Path):
+    (folders / "support" / "cow" / "000.png").write_text("not a picture")
+    data = task(folders, strict=False)
+    assert data.class_sizes == (1, 2, 3)
+    assert [path.name for path in data.support_files["cow"]] == ["001.png", "002.png", "003.png"]
+
+
+def test_queries_that_were_learned_from_are_pointed_out(folders: Path, capsys: pytest.CaptureFixture[str]):
+    data = SupportQuery(support=str(folders / "support"), query=str(folders / "support"))
+    data.adopt(SPEC)
+    data.setup("predict")
+    assert "7 of the 7 query images are support images" in capsys.readouterr().err
+
+
 def one_class(root: Path) -> None:
     save_classes(root / "support", {"ant": 2})
 
