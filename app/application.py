@@ -13,13 +13,14 @@ from pytorch_lightning.loggers.logger import Logger
 from app.allocator import keep_freed_memory
 from app.arguments import without_option
 from app.checkpoints.choice import best_checkpoint
+from app.checkpoints.configuration import changed_arguments
 from app.checkpoints.file import DamagedCheckpointError, WholeCheckpoints, load_whole
 from app.checkpoints.run_checkpoint import RunCheckpoint
 from app.command_line import CommandLine
 from app.dashboards.wandb_run import RunDashboard, start_wandb
-from app.errors import InterruptedRun, process_rank
+from app.errors import InterruptedRun, one_line, process_rank
 from app.own_classes.answers import Answers
-from app.own_classes.calibration import add_to_checkpoint, calibrate
+from app.own_classes.calibration import KEY, add_to_checkpoint, calibrate
 from app.quiet import silence_known_messages
 from app.runs.files import RunFiles, config_text
 from app.runs.folder import RUN_FOLDER_VARIABLE, RunFolder, new_run_folder
@@ -31,6 +32,8 @@ from app.runs.report import report
 from app.runs.throughput import Throughput
 from app.signals import StopSignals
 from datamodules import SupportQuery
+from datamodules.progress import say
+from modules.base import TRAINED_CLASSES
 from modules.resume_point import batches_trained
 
 CHILDREN_SECONDS = 5.0  # for a process that stops by itself
@@ -86,6 +89,9 @@ class Application(CommandLine):
             self.datamodule.adopt(self.loaded.get("input_spec", {}))
         self.datamodule.prepare_data()
         self.datamodule.setup(self.command)
+        if self.loaded is not None:
+            scored = {"fit": ("val", "test"), "validate": ("val",)}.get(self.command, ("test",))
+            self.datamodule.check_unseen(self.loaded.get(TRAINED_CLASSES, []), scored)
         self.model.setup(self.command)
         self._dump_config()
         origin = self.options["ckpt_path"] if self.command == "fit" and self.continued is None else None
@@ -96,16 +102,20 @@ class Application(CommandLine):
         self.checkpointing: RunCheckpoint = built["checkpoint"]
         self.checkpointing.dirpath = os.path.realpath(self.run.checkpoints)
         built["episode_picture"].folder = self.run.path / "episodes"
-        if self.command == "predict":
-            self._prepare_predictions(built["answers"])
-        if self.command == "export":
-            self.trainer.prepare(self.run, self.loaded, built["answers"])  # type: ignore[attr-defined]  # ExportTrainer
+        if self.command in ("predict", "export"):
+            self._prepare_answers(built["answers"])
         self.trainer.loggers = self._loggers()
 
-    def _prepare_predictions(self, answers: Answers) -> None:
+    def _prepare_answers(self, answers: Answers) -> None:
         """Chooses what is written: the answers for a user's images, or those for the test tasks."""
-        if isinstance(self.datamodule, SupportQuery):
-            answers.run, answers.checkpoint = self.run, self.loaded or {}
+        assert self.loaded is not None
+        config = {key: self.options[key].as_dict() for key in ("model", "data")}
+        changed = any(change.startswith("model.") for change in changed_arguments(self.loaded, config))
+        answers.run = self.run
+        answers.checkpoint = {k: v for k, v in self.loaded.items() if not (changed and k == KEY)}  # of another learner
+        if self.command == "export":
+            self.trainer.prepare(self.run, answers.checkpoint, answers)  # type: ignore[attr-defined]  # ExportTrainer
+            return
         callback = answers if isinstance(self.datamodule, SupportQuery) else PredictionsFile(self.run)
         self.trainer.callbacks.append(callback)  # type: ignore[attr-defined]  # Lightning sets it without declaring it
 
@@ -155,7 +165,11 @@ class Application(CommandLine):
     def _calibrate(self, best: Path) -> None:
         """Gives the best checkpoint what `predict` tells sure answers by."""
         if self.is_first:
-            add_to_checkpoint(best, calibrate(self.model, self.datamodule))
+            self.model.to(self.trainer.strategy.root_device)  # where Lightning has taken it from after the test
+            try:
+                add_to_checkpoint(best, calibrate(self.model, self.datamodule))
+            except (OSError, RuntimeError, ValueError) as error:  # the run is over and its results are written
+                say(f"warning: {best} is not calibrated: {one_line(error)}")
         self.trainer.strategy.barrier("calibrated")
 
     def after_test(self) -> None:

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from datamodules import Omniglot
-from datamodules.base import EpisodeDataModule, Loading
+from datamodules.base import EpisodeDataModule
+from datamodules.settings import Loading
 
 
 def omniglot(folder: Path, n_way: int = 5, k_shot: int = 1, n_query: int = 1) -> Omniglot:

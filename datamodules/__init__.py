@@ -1,7 +1,7 @@
 """The data sets. A new one is one file here and one line below."""
 
 from datamodules.augmentation import Augmentation
-from datamodules.base import EpisodeDataModule, Evaluation, Loading
+from datamodules.base import EpisodeDataModule
 from datamodules.cifar import CIFARFS, FC100
 from datamodules.cub import CUB
 from datamodules.episode import Episode
@@ -9,6 +9,7 @@ from datamodules.glyphs import Glyphs
 from datamodules.image_folder import ImageFolder
 from datamodules.mini_imagenet import MiniImageNet
 from datamodules.omniglot import Omniglot
+from datamodules.settings import Evaluation, Loading
 from datamodules.support_query import SupportQuery
 from datamodules.tiered_imagenet import TieredImageNet
 

@@ -1,9 +1,9 @@
 """The base of every data set: from an image bank and its class splits to streams of episodes on the device."""
 
 import sys
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -15,57 +15,12 @@ from datamodules.episode import CLASSIFICATION, Episode, Objective
 from datamodules.episode_source import SPLITS, EpisodeSource
 from datamodules.feature_bank import Embedding, load_features
 from datamodules.image_bank import ImageBank
-from datamodules.leaks import leaks_between_splits, refusal
+from datamodules.leaks import class_origins, leaks_between_splits, refusal, seen_in_training
 from datamodules.pools import checked_pool
+from datamodules.progress import say
 from datamodules.sampling import ClassPool, EpisodeShape
+from datamodules.settings import Evaluation, Loading
 from datamodules.task_stream import TaskStream
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Validation and test tasks: the same ones for every method and every training seed.
-
-    Args:
-        n_way: Classes in a task; None: as in training.
-        k_shot: Support examples of each class; None: as in training.
-        n_query: Query examples of each class; None: as in training.
-        n_val_tasks: Tasks of a validation.
-        n_test_tasks: Tasks of a test.
-        batch_size: Tasks evaluated at once on a device.
-        seed: Seed of the validation and test tasks.
-        leaks: Where splits share classes or identical images, "refuse" stops the run, and "warn" prints one line and
-            states it in the results: for published data sets that are known to hold a few duplicates.
-    """
-
-    n_way: int | None = None
-    k_shot: int | None = None
-    n_query: int | None = None
-    n_val_tasks: int = 200
-    n_test_tasks: int = 1000
-    batch_size: int = 32
-    seed: int = 0
-    leaks: Literal["refuse", "warn"] = "refuse"
-
-
-@dataclass(frozen=True)
-class Loading:
-    """Where the images are kept and how batches are made.
-
-    Args:
-        images_on: "device": a batch is an index lookup on the training device; "cpu": the loader gathers it;
-            "auto": "device" where the images take less than half of the device's free memory.
-        num_workers: Loader workers; useful where the loader gathers.
-        cache_features: Where the learner's backbone is frozen, its features are computed once, kept beside the images'
-            cache and looked up in place of images that are not augmented.
-    """
-
-    images_on: Literal["auto", "device", "cpu"] = "auto"
-    num_workers: int = 0
-    cache_features: bool = True
-
-
-# Checkpoints hold a model's and a data module's arguments and are loaded with weights_only=True.
-torch.serialization.add_safe_globals([Evaluation, Loading])
 
 
 class EpisodeDataModule(pl.LightningDataModule):
@@ -147,6 +102,30 @@ class EpisodeDataModule(pl.LightningDataModule):
         """Makes later loaders emit the features of a frozen backbone in place of images; None: images again."""
         self._embedding = embedding if self.loading.cache_features else None
 
+    def trained_classes(self) -> list[str]:
+        """The names of the classes that training shows, a turned one under its own."""
+        return class_origins(self.bank, self.pools["train"].class_id.tolist()) if self.bank is not None else []
+
+    def check_unseen(self, trained: list[str], splits: Iterable[str]) -> None:
+        """Checks that none of some splits' classes were trained on, as where folders were added since.
+
+        Args:
+            trained: What `trained_classes` gave then.
+            splits: Those that are to be scored.
+
+        Raises:
+            ValueError: If they were, unless evaluation.leaks is "warn".
+        """
+        if self.bank is None:
+            return
+        for split in splits:
+            own = class_origins(self.bank, self.pools[split].class_id.tolist())
+            if seen := sorted(set(own) & set(trained)):
+                found = seen_in_training(split, seen)
+                if self.evaluation.leaks != "warn":
+                    raise refusal([found])
+                say(f"warning: {found}")
+
     # ---- Lightning's hooks
 
     def prepare_data(self) -> None:
@@ -204,8 +183,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         batch = self._normalised(batch)
         if self.augmentation.is_on and self._split() == "train":
             batch = augmented(batch, self.seed, self.augmentation)
-        # Of the task numbers the Trainer had no image to convert to its precision ("64-true", "bf16-true").
-        return self.trainer.precision_plugin.convert_input(batch) if self.trainer else batch
+        return self._converted(batch)
 
     # ---- episodes
 
@@ -219,7 +197,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         Returns:
             The Episode, on the device of `task_id`.
         """
-        return self._normalised(self._draw(split, task_id))
+        return self._converted(self._normalised(self._draw(split, task_id)))
 
     def protocol(self) -> dict[str, Any]:
         """The task that is evaluated, as a result must state it."""
@@ -233,6 +211,10 @@ class EpisodeDataModule(pl.LightningDataModule):
         """Task numbers (T,) to an Episode of uint8 images, or of features where there are some."""
         assert self.source is not None, "setup() comes first"
         return self.source.episode(split, task_id, in_features)
+
+    def _converted(self, episode: Episode) -> Episode:
+        """In the Trainer's precision ("64-true", "bf16-true"): of task numbers it had no image to convert."""
+        return self.trainer.precision_plugin.convert_input(episode) if self.trainer else episode
 
     def _normalised(self, episode: Episode) -> Episode:
         if episode.support_x.is_floating_point():  # features

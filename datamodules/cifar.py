@@ -8,10 +8,11 @@ import torch
 
 from datamodules.augmentation import Augmentation
 from datamodules.bank_cache import fingerprint, load_or_build, user_cache
-from datamodules.base import EpisodeDataModule, Evaluation, Loading
+from datamodules.base import EpisodeDataModule
 from datamodules.image_bank import ImageBank
 from datamodules.image_lists import read_json
 from datamodules.input_spec import InputSpec
+from datamodules.settings import Evaluation, Loading
 
 LISTS = Path(__file__).parent / "splits"
 SIZE = 32

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from datamodules.augmentation import Augmentation
 from datamodules.bank_cache import user_cache
-from datamodules.base import Evaluation, Loading
 from datamodules.image_data import ImageData, square_spec
 from datamodules.image_files import ClassFiles, Listing, image_paths
 from datamodules.image_lists import read_json
+from datamodules.settings import Evaluation, Loading
 
 LISTS = Path(__file__).parent / "splits" / "cub"
 FOLDERS = ("images", "CUB_200_2011/images", "cub/CUB_200_2011/images", "cub/images")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from datamodules.augmentation import Augmentation
 from datamodules.bank_cache import fingerprint, load_or_build, user_cache
-from datamodules.base import EpisodeDataModule, Evaluation, Loading
+from datamodules.base import EpisodeDataModule
 from datamodules.glyph_drawing import (
     CANVAS,
     FACES,
@@ -34,6 +34,7 @@ from datamodules.glyph_scripts import BLOCKS, candidates, split_of
 from datamodules.image_bank import ImageBank
 from datamodules.input_spec import INK, InputSpec
 from datamodules.progress import progress
+from datamodules.settings import Evaluation, Loading
 
 IMAGES_PER_HALF = 10
 AVERAGE_FACE = -1  # finds characters that are alike although no one font has both, or draws them alike

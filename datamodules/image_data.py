@@ -6,11 +6,12 @@ from typing import Any
 
 from datamodules.augmentation import Augmentation
 from datamodules.bank_cache import fingerprint, load_or_build
-from datamodules.base import EpisodeDataModule, Evaluation, Loading
+from datamodules.base import EpisodeDataModule
 from datamodules.image_bank import ImageBank
 from datamodules.image_files import Listing, read_bank
 from datamodules.input_spec import Fit, InputSpec
 from datamodules.pools import check_class_count
+from datamodules.settings import Evaluation, Loading
 
 FORMAT_VERSION = 1  # raise it with every change of the decoding, so that old caches are left behind
 

@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 from datamodules.augmentation import Augmentation
 from datamodules.bank_cache import user_cache
-from datamodules.base import Evaluation, Loading
 from datamodules.image_data import ImageData
 from datamodules.image_files import ClassFiles, Listing, class_folders
 from datamodules.image_lists import read_list
 from datamodules.input_spec import INK, Fit, InputSpec
+from datamodules.settings import Evaluation, Loading
 
 SPLITS = ("train", "val", "test")
 

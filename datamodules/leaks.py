@@ -53,6 +53,17 @@ def leaks_between_splits(bank: ImageBank, splits: dict[str, list[list[int]]]) ->
     return found
 
 
+def class_origins(bank: ImageBank, classes: Iterable[int]) -> list[str]:
+    """The names of some classes, each once, a turned one's under that of the unturned."""
+    return sorted({_origin(bank, c) for c in classes})
+
+
+def seen_in_training(split: str, names: list[str]) -> str:
+    """Half a sentence for classes of a split that the checkpoint was trained on."""
+    count = _counted(len(names), "class", "classes")
+    return f"{split} holds {count} that the checkpoint was trained on: {_listed([repr(name) for name in names])}"
+
+
 def refusal(leaks: Iterable[str]) -> LeakError:
     """What stops a run whose splits leak."""
     return LeakError(

@@ -5,10 +5,10 @@ from typing import Any
 
 from datamodules.augmentation import Augmentation
 from datamodules.bank_cache import user_cache
-from datamodules.base import Evaluation, Loading
 from datamodules.image_data import ImageData, square_spec
 from datamodules.image_files import Listing
 from datamodules.image_lists import read_list
+from datamodules.settings import Evaluation, Loading
 
 FOLDERS = ("", "mini-imagenet", "mini_imagenet", "miniimagenet", "miniImagenet")
 

@@ -13,7 +13,7 @@ import torch
 
 from datamodules.augmentation import Augmentation
 from datamodules.bank_cache import fingerprint, load_or_build, user_cache
-from datamodules.base import EpisodeDataModule, Evaluation, Loading
+from datamodules.base import EpisodeDataModule
 from datamodules.download import download
 from datamodules.image_bank import QUARTER_TURNS, ImageBank
 from datamodules.input_spec import INK, InputSpec
@@ -27,6 +27,7 @@ from datamodules.omniglot_source import (
     find_parts,
 )
 from datamodules.progress import progress
+from datamodules.settings import Evaluation, Loading
 
 ADDRESS = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python"
 MD5 = {

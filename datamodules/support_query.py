@@ -119,8 +119,7 @@ class SupportQuery(EpisodeDataModule):
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Episode:
         """Scales the images and gives them the Trainer's precision."""
-        scaled = self._normalised(batch)
-        return self.trainer.precision_plugin.convert_input(scaled) if self.trainer else scaled
+        return self._converted(self._normalised(batch))
 
     def protocol(self) -> dict[str, Any]:
         """The task, as a result must state it."""

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from datamodules.augmentation import Augmentation
 from datamodules.bank_cache import user_cache
-from datamodules.base import Evaluation, Loading
 from datamodules.image_data import ImageData, square_spec
 from datamodules.image_files import ClassFiles, Listing, image_paths
+from datamodules.settings import Evaluation, Loading
 
 LISTS = Path(__file__).parent / "splits" / "tiered_imagenet"
 FOLDERS = ("", "train", "images", "tiered_imagenet", "tiered_imagenet/images", "ILSVRC/Data/CLS-LOC/train")

@@ -23,6 +23,8 @@ from modules.outer_loop import OuterLoop
 from modules.resume_point import begin_with_validation, rewind_to_outer_step
 from modules.task_chunks import TaskChunks
 
+TRAINED_CLASSES = "trained_classes"  # a checkpoint's key
+
 
 class Learner(Method):
     """A learner F of tasks: from a task's support set it makes a function, judged on the task's query set.
@@ -43,6 +45,7 @@ class Learner(Method):
         self._batches: list[Episode] = []  # of the outer step that is being accumulated
         self.temperature = 1.0  # what `predict` divides logits by, so that its answers are as sure as they should be
         self._classifier: Classifier | None = None  # of the newest task that `predict` was given
+        self._support: Support | None = None  # that it was made from
         self._finite = FiniteCheck()
         self._chunks = TaskChunks(say=self._say)  # of training
         self._evaluation_chunks = TaskChunks(say=self._say)
@@ -201,25 +204,22 @@ class Learner(Method):
         Returns:
             "task_id" (T,), "class_id" (T, n_way), "query_y" (T, Q) and "probabilities" (T, Q, n_way).
         """
-        episode = self.embedded(episode)
         self._lay_out(self._evaluation_chunks, episode)
-        n_way = episode.class_id.shape[1]
-        chunks = self._evaluation_chunks(
-            lambda tasks: self._classifier_of(tasks.support, n_way)(tasks.query_x), episode
-        )
+        chunks = self._evaluation_chunks(self._probabilities, episode)
         fields = {"task_id": episode.task_id, "class_id": episode.class_id, "query_y": episode.query_y}
         return fields | {"probabilities": torch.cat([probabilities for probabilities, _ in chunks])}
 
-    def _classifier_of(self, support: Support, n_way: int) -> Classifier:
-        """The one made last, where it is of the same single task."""
-        last = self._classifier
-        if last is None or len(support.x) > 1 or not torch.equal(last.support.x, support.x):
-            last = self._classifier = self.classifier(support, n_way)
-        return last
+    def _probabilities(self, tasks: Episode) -> Tensor:
+        """Of each task's queries (T, Q, n_way), by the classifier made last where it is of the same single task."""
+        support, embedded = tasks.support, self.embedded(tasks)
+        known = self._support is not None and len(support.x) == 1 and all(map(torch.equal, self._support, support))
+        if self._classifier is None or not known:
+            self._classifier, self._support = self.classifier(embedded.support, tasks.class_id.shape[1]), support
+        return self._classifier(embedded.query_x)
 
     def on_predict_end(self) -> None:
         """Drops the last task's classifier: the weights may change."""
-        self._classifier = None
+        self._classifier = self._support = None
 
     # ---- Lightning: set-up and checkpoints
 
@@ -257,6 +257,7 @@ class Learner(Method):
         data = getattr(self.trainer, "datamodule", None)
         if data is not None:
             checkpoint["input_spec"] = data.input_spec()
+            checkpoint[TRAINED_CLASSES] = data.trained_classes()
         checkpoint["train_metrics"] = dict(self.train_metrics)  # logged again where an outer step is begun again
         if self.task_chunk is not None:
             checkpoint["task_strategy"], checkpoint["task_chunk"] = self.task_strategy, self.task_chunk

@@ -5,9 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datamodules.base import EpisodeDataModule, Evaluation
+from datamodules.base import EpisodeDataModule
 from datamodules.episode import Episode
 from datamodules.image_bank import ImageBank
+from datamodules.settings import Evaluation
 from modules.backbones import Backbone
 
 N_CLASSES, IMAGES_EACH = 30, 12

@@ -1,6 +1,7 @@
 """`predict` on a user's own images: predictions.csv, a contact sheet, and what can be said of them in a few lines."""
 
 import csv
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -10,12 +11,14 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from app.own_classes.calibration import Calibration, calibration_for
 from app.own_classes.contact_sheet import save_contact_sheets
 from app.runs.folder import RunFolder
+from app.whole_file import write_whole
 from modules import Learner
 
 if TYPE_CHECKING:
     from datamodules import SupportQuery
 
 UNSURE = "unsure"
+NEVER = 1.1  # a threshold that no probability reaches
 
 
 class Answer(NamedTuple):
@@ -50,6 +53,8 @@ class Answers(Callback):
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data: SupportQuery = trainer.datamodule  # type: ignore[attr-defined]
+        if UNSURE in data.class_names:
+            raise ValueError(f"a class cannot be called {UNSURE!r}, which stands for no answer: rename its folder.")
         learner = cast(Learner, pl_module)
         self.calibration = calibration_for(learner, self.checkpoint, len(data.class_names), min(data.class_sizes))
         learner.temperature = 1.0 if self.calibration is None else self.calibration.temperature
@@ -88,7 +93,7 @@ class Answers(Callback):
     def _threshold(self, data: "SupportQuery") -> tuple[float, str]:
         """From which probability on an answer is sure, and the line that says why."""
         if self.unsure_below is not None:
-            return self.unsure_below, f"sure from {self.unsure_below:.2f} on, as answers.unsure_below says"
+            return self.unsure_below, f"sure from {self.unsure_below:g} on, as answers.unsure_below says"
         if self.calibration is None:
             return 0.0, (
                 "every answer is called sure: the checkpoint has no calibration, which the end of `fit` gives to the "
@@ -97,9 +102,9 @@ class Answers(Callback):
         found = self.calibration.threshold(self.accuracy)
         tasks = f"{self.calibration.n_tasks} {self.calibration.shape} validation tasks"
         if found is None:
-            return 1.1, f"no answer is called sure: on {tasks} no confidence made {self.accuracy:.0%} of them right"
+            return NEVER, f"no answer is called sure: on {tasks} no confidence made {self.accuracy:.0%} of them right"
         right = f"{self.accuracy:.0%} of the answers for {tasks} are right"
-        return found, f"sure from {found:.2f} on: there {right} (images unlike those of the training may do worse)"
+        return found, f"sure from {found:.4f} on: there {right} (images unlike those of the training may do worse)"
 
 
 def _answer(data: "SupportQuery", number: int, probabilities: list[float], threshold: float) -> Answer:
@@ -113,19 +118,23 @@ def _answer(data: "SupportQuery", number: int, probabilities: list[float], thres
 def write_answers(path: Path, answers: list[Answer], class_names: tuple[str, ...]) -> None:
     """Writes predictions.csv: file, label, guess, its probability, that of each class, and the folder's class if any.
 
+    Names that are no UTF-8 keep their bytes.
+
     Args:
         path: The file.
         answers: One row each.
         class_names: In the order of the probabilities.
     """
     known = any(answer.truth is not None for answer in answers)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["file", "label", "guess", "probability", *class_names, *(["folder"] if known else [])])
-        for answer in answers:
-            numbers = [f"{p:.4f}" for p in (max(answer.probabilities), *answer.probabilities)]
-            truth = [answer.truth or ""] if known else []
-            writer.writerow([answer.file, answer.label, answer.guess, *numbers, *truth])
+    columns = [f"p({name})" for name in class_names]  # a class may be called "label"
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    writer.writerow(["file", "label", "guess", "probability", *columns, *(["folder"] if known else [])])
+    for answer in answers:
+        numbers = [f"{p:.4f}" for p in (max(answer.probabilities), *answer.probabilities)]
+        truth = [answer.truth or ""] if known else []
+        writer.writerow([answer.file, answer.label, answer.guess, *numbers, *truth])
+    write_whole(path, text.getvalue())
 
 
 def summary(answers: list[Answer]) -> str:

@@ -9,8 +9,11 @@ from pytorch_lightning.cli import instantiate_module
 from torch import Tensor
 
 from app.checkpoints.file import WholeCheckpoints, load_whole
+from app.errors import one_line
 from datamodules import EpisodeDataModule
+from datamodules.progress import say
 from modules import Learner
+from modules.base import TRAINED_CLASSES
 from modules.classifier import Classifier
 from modules.functional.calibration import fit_temperature, sure_above
 
@@ -70,7 +73,10 @@ def calibrate(learner: Learner, data: EpisodeDataModule) -> Calibration:
     n_tasks = min(data.evaluation.n_val_tasks, max(FEWEST_TASKS, ANSWERS // (shape.n_way * shape.n_query)))
     logits, labels = [], []
     for task in range(n_tasks):
-        episode = data.episode("val", torch.tensor([task], device=learner.device))
+        episode = data.episode("val", torch.tensor([task]))  # drawn where the images are: they may not fit the device
+        like = next(learner.parameters())
+        moved = episode._replace(support_x=episode.support_x.to(like), query_x=episode.query_x.to(like))
+        episode = learner.embedded(moved._replace(support_y=episode.support_y.to(like.device)))
         classifier = Classifier(learner, episode.support, shape.n_way)
         logits.append(classifier.logits(episode.query_x)[0].cpu())  # (Q, n_way)
         labels.append(episode.query_y[0].cpu())
@@ -112,7 +118,9 @@ def calibration_for(learner: Learner, checkpoint: dict[str, Any], n_way: int, k_
     try:
         data.prepare_data()
         data.setup("predict")
-    except (OSError, ValueError):  # not here, or without such tasks
+        data.check_unseen(checkpoint.get(TRAINED_CLASSES, []), ("val",))
+    except (OSError, ValueError, RuntimeError) as error:  # not here, or without such tasks
+        say(f"not calibrated for {n_way}-way {k_shot}-shot tasks: {one_line(error)}")
         return stored
     return calibrate(learner, data)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from datamodules.image_decoding import open_upright
+from datamodules.image_decoding import BrokenImageError, open_upright
 
 if TYPE_CHECKING:
     from app.own_classes.answers import Answer
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 TILE, GAP, CAPTION, HEADING, COLUMNS = 112, 8, 16, 30, 10  # pixels; images in a row
 MOST_SUPPORT, MOST_ANSWERS = COLUMNS, 5 * COLUMNS  # of each class
 PAGE_HEIGHT = 4000
+EMPTY = "#f6f8fa"
 INK, NEUTRAL, SURE, WRONG = "#1f2328", "#8c959f", "#1a7f37", "#cf222e"
 
 
@@ -84,7 +85,7 @@ def _draw(strips: list[Strip]) -> Image.Image:
     width = COLUMNS * (TILE + GAP) + GAP
     sheet = Image.new("RGB", (width, sum(strip.height for strip in strips) + GAP), "white")
     draw = ImageDraw.Draw(sheet)
-    large, small = ImageFont.load_default(16), ImageFont.load_default(11)
+    large, small = (ImageFont.truetype(_font_file(), size) for size in (15, 10))
     top = 0
     for strip in strips:
         if strip.heading:
@@ -100,7 +101,18 @@ def _draw(strips: list[Strip]) -> Image.Image:
 
 def _thumbnail(file: Path) -> Image.Image:
     """The whole image in a square, on light grey."""
-    return ImageOps.pad(open_upright(file, 2 * TILE).convert("RGB"), (TILE, TILE), color="#f6f8fa")
+    try:
+        image = open_upright(file, 2 * TILE).convert("RGB")
+    except BrokenImageError:  # changed since it was read
+        return Image.new("RGB", (TILE, TILE), EMPTY)
+    return ImageOps.pad(image, (TILE, TILE), color=EMPTY)
+
+
+def _font_file() -> str:
+    """DejaVu Sans, which has the letters of most alphabets, as it comes with matplotlib."""
+    import matplotlib
+
+    return str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))
 
 
 def _fitted(text: str, font: "ImageFont.FreeTypeFont | ImageFont.ImageFont") -> str:

@@ -1,13 +1,12 @@
 """`export`: from a checkpoint and a user's folders of support images to files for programs without this one."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Trainer
 
-from app.own_classes.answers import Answers
+from app.own_classes.answers import NEVER, Answers
 from app.own_classes.calibration import calibration_for
 from app.own_classes.export import export_classifier
 from app.own_classes.model_card import CardFacts
@@ -58,7 +57,8 @@ class ExportTrainer(Trainer):
             tasks = f"{calibration.n_tasks} {calibration.shape} validation tasks"
             said |= {"temperature": calibration.temperature, "calibration": f"Calibrated on {tasks}."}
             if unsure_below is None:
-                found = said["unsure_below"] = calibration.threshold(accuracy)
+                found = calibration.threshold(accuracy)
+                said["unsure_below"] = NEVER if found is None else found
                 share = f"{accuracy:.0%} of the answers"
                 said["calibration"] = (
                     f"On {tasks} {share} from there on are right."
@@ -67,7 +67,7 @@ class ExportTrainer(Trainer):
                 )
         trained = self.checkpoint["datamodule_hyper_parameters"]
         return CardFacts(
-            checkpoint=os.path.relpath(path),
+            checkpoint="/".join(path.absolute().parts[-4:]),  # NAME/VERSION/checkpoints/FILE
             method=type(model).__name__,
             global_step=self.checkpoint["global_step"],
             data=trained["_class_path"].rpartition(".")[2],

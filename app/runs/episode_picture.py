@@ -39,7 +39,7 @@ class EpisodePicture(Callback):
         path = self.folder / f"step-{trainer.global_step:06d}.png"
         names = [trainer.datamodule.bank.class_names[c] for c in episode.class_id[0].tolist()]  # type: ignore[attr-defined]
         save_picture(
-            path, [field[0].cpu() for field in episode[:4]], probabilities[0].cpu(), names, trainer.global_step
+            path, [field[0].cpu().float() for field in episode[:4]], probabilities[0].cpu(), names, trainer.global_step
         )
         for logger in trainer.loggers:
             if hasattr(logger, "log_image"):

@@ -5,9 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datamodules.base import EpisodeDataModule, Evaluation
+from datamodules.base import EpisodeDataModule
 from datamodules.episode import Episode
 from datamodules.image_bank import ImageBank
+from datamodules.settings import Evaluation
 
 SIZES = [5 + c % 4 for c in range(24)]
 SPLIT_CLASSES = {"train": list(range(3, 15)), "val": [0, 2, 22, 23], "test": [1, *range(15, 22)]}

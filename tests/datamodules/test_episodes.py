@@ -11,9 +11,9 @@ from pytorch_lightning.utilities import move_data_to_device
 from pytorch_lightning.utilities.data import extract_batch_size
 from torch.utils.data import default_collate
 
-from datamodules.base import Evaluation, Loading
 from datamodules.episode import Episode
 from datamodules.image_bank import ImageBank
+from datamodules.settings import Evaluation, Loading
 from tests.datamodules.numbered_images import (
     SIZES,
     SPLIT_CLASSES,

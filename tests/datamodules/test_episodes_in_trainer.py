@@ -9,8 +9,8 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from torch import nn
 
-from datamodules.base import Loading
 from datamodules.episode import Episode
+from datamodules.settings import Loading
 from tests.datamodules.numbered_images import NumberedImages, assert_same, concatenated, make_data
 
 pytestmark = [

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from datamodules.augmentation import Augmentation
-from datamodules.base import Loading
 from datamodules.episode import Episode
 from datamodules.image_bank import ImageBank
+from datamodules.settings import Loading
 from modules import MAML, ProtoNet
 from modules.base import Learner
 from tests.learnable_images import LearnableImages, TwoBlocks, make_data

@@ -10,11 +10,11 @@ import torch
 
 from datamodules import glyph_lookalikes, glyphs
 from datamodules.bank_cache import load_or_build
-from datamodules.base import Evaluation
 from datamodules.glyph_drawing import CANVAS, FACES, INK_SIZE, distort, draw_face
 from datamodules.glyph_scripts import BLOCKS, TEST_SCRIPTS, VAL_SCRIPTS, candidates, split_of
 from datamodules.glyphs import Glyphs
 from datamodules.image_bank import ImageBank
+from datamodules.settings import Evaluation
 
 A, ALPHA, CYRILLIC_A, BE = 0x41, 0x391, 0x410, 0x411
 

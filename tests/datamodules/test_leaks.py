@@ -8,9 +8,9 @@ from torch import Tensor
 
 from app.errors import one_line_errors
 from datamodules import leaks
-from datamodules.base import Evaluation
 from datamodules.image_bank import ImageBank
 from datamodules.leaks import LeakError, leaks_between_splits
+from datamodules.settings import Evaluation
 from tests.datamodules.numbered_images import NumberedImages, make_data
 from tests.datamodules.tiny_omniglot import ALL, module, one_line, png
 

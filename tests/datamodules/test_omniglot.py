@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 from datamodules import omniglot
-from datamodules.base import Evaluation
 from datamodules.image_bank import ImageBank
 from datamodules.omniglot import Omniglot, class_lists
 from datamodules.omniglot_source import PARTS, Part
+from datamodules.settings import Evaluation
 from tests.datamodules.tiny_omniglot import LAKE, VINYALS, module
 
 SHIPPED = Path(omniglot.__file__).parent / "splits"

@@ -7,7 +7,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from datamodules.base import Evaluation
+from datamodules.settings import Evaluation
 from modules import MAML, OuterLoop
 from tests.learnable_images import TwoBlocks, make_data
 from tests.training_runs import METHODS, make_learner, make_trainer, same, state_of

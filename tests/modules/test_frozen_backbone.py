@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from datamodules.base import Loading
+from datamodules.settings import Loading
 from modules import MAML, Conv4, Learner, OuterLoop, ProtoNet, Reptile, ResNet12
 from modules.weights import weights_follow, weights_will_follow
 from tests.learnable_images import TwoBlocks, make_data

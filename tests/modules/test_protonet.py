@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from datamodules.base import Evaluation
 from datamodules.episode import Support
+from datamodules.settings import Evaluation
 from modules import ProtoNet
 from tests.learnable_images import TwoBlocks, make_data, make_episode
 from tests.training_runs import make_trainer

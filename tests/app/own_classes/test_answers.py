@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from app.checkpoints.file import load_whole
 from app.own_classes.answers import Answer, summary
 from app.own_classes.calibration import BINS, KEY, Calibration, calibration_of, stored_calibration
 from modules.functional.calibration import sure_above
+from tests.datamodules.image_makers import save_classes
 
 SHAPES = {
     "cross": [((4, 20), (36, 20)), ((20, 4), (20, 36))],
@@ -94,7 +97,7 @@ def test_every_method_classifies_a_users_folders(trained: str, run, task: Path):
     found = rows(Path("runs/maml_glyphs_5w1s/predict_0/predictions.csv"))
     assert [Path(row["file"]).parent.name for row in found] == sorted(name for name in SHAPES for _ in range(3))
     for row in found:
-        probabilities = {name: float(row[name]) for name in sorted(SHAPES)}
+        probabilities = {name: float(row[f"p({name})"]) for name in sorted(SHAPES)}
         assert sum(probabilities.values()) == pytest.approx(1, abs=1e-3)
         assert row["guess"] == max(probabilities, key=probabilities.__getitem__)
         assert float(row["probability"]) == max(probabilities.values())
@@ -110,8 +113,6 @@ def test_every_method_classifies_a_users_folders(trained: str, run, task: Path):
 @pytest.fixture(scope="module")
 def protonet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ProtoNet trained for a while on glyphs: good enough for strokes."""
-    import os
-
     from app.cli import main
 
     root, before = tmp_path_factory.mktemp("protonet"), Path.cwd()
@@ -151,7 +152,7 @@ def test_an_answer_depends_on_no_other_query(protonet: Path, run, task: Path):
         assert alone.code == 0, alone.err
         (only,) = rows(next(Path().glob(f"runs/*/predict_{number}/predictions.csv")))
         for name in SHAPES:
-            assert float(only[name]) == pytest.approx(float(row[name]), abs=2e-4)
+            assert float(only[f"p({name})"]) == pytest.approx(float(row[f"p({name})"]), abs=2e-4)
 
 
 @pytest.mark.parametrize(("below", "unsure"), [("0", 0), ("1", 12)])
@@ -193,6 +194,97 @@ def test_the_calibration_fits_the_users_task_where_the_data_are_here(protonet: P
     torch.save(checkpoint, tmp_path / "moved.ckpt")
     without = predict(run, str(tmp_path / "moved.ckpt"), task)
     assert "every answer is called sure: the checkpoint has no calibration" in without.out
+
+
+def altered(protonet: Path, path: Path, **calibration: object) -> str:
+    """The best checkpoint with another calibration, for a task of four ways and one shot."""
+    (best,) = (protonet / "checkpoints").glob("best*.ckpt")
+    checkpoint = load_whole(best)
+    checkpoint[KEY] |= {"n_way": 4, "k_shot": 1, **calibration}
+    torch.save(checkpoint, path)
+    return str(path)
+
+
+def test_the_probabilities_are_those_at_the_calibrated_temperature(protonet: Path, run, task: Path, tmp_path: Path):
+    found = []
+    for temperature in (1.0, 3.0):
+        ended = predict(run, altered(protonet, tmp_path / "hot.ckpt", temperature=temperature), task)
+        assert ended.code == 0, ended.err
+        table = rows(sorted(Path().glob("runs/*/predict_*/predictions.csv"))[-1])
+        found.append(torch.tensor([[float(row[f"p({name})"]) for name in sorted(SHAPES)] for row in table]))
+    once, thrice = found
+    expected = (once.clamp(min=1e-4).log() / 3).softmax(-1)
+    close = (once > 2e-3).all(1)  # four digits say little of smaller ones
+    assert close.any()
+    torch.testing.assert_close(thrice[close], expected[close], atol=6e-3, rtol=0)
+
+
+def test_another_learners_calibration_is_not_used(protonet: Path, run, task: Path, tmp_path: Path):
+    checkpoint = altered(protonet, tmp_path / "own.ckpt", n_tasks=7)
+    assert "7 4-way 1-shot validation tasks" in predict(run, checkpoint, task).out
+    changed = predict(run, checkpoint, task, "--model.distance", "cosine")
+    assert "7 4-way 1-shot" not in changed.out
+
+
+def test_odd_names_lose_no_answer(protonet: Path, run, task: Path, tmp_path: Path):
+    """Classes called like columns, with letters of other alphabets; a file name that is no UTF-8."""
+    draw(tmp_path / "odd", {"cross": 1, "line": 1, "hook": 1}, 5)
+    for old, new in (("cross", "label"), ("line", 'größe, "ж"'), ("hook", "file")):
+        (tmp_path / "odd" / old).rename(tmp_path / "odd" / new)
+    draw(tmp_path / "asked", {"cross": 2}, 6)
+    (tmp_path / "asked" / "cross" / "0.png").rename(tmp_path / "asked" / "cross" / os.fsdecode(b"caf\xe9.png"))
+    ended = run(
+        "predict", "--ckpt_path", str(protonet), "--data", "SupportQuery", "--data.support", str(tmp_path / "odd"),
+        "--data.query", str(tmp_path / "asked"),
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    text = next(Path().glob("runs/*/predict_0/predictions.csv")).read_bytes()
+    assert b"caf\xe9.png" in text
+    header = next(csv.reader(text.decode("utf-8", "surrogateescape").splitlines()))
+    assert header == ["file", "label", "guess", "probability", "p(file)", 'p(größe, "ж")', "p(label)"]
+
+
+def test_a_class_cannot_be_called_unsure(protonet: Path, run, task: Path, tmp_path: Path):
+    draw(tmp_path / "support", {"cross": 1, "line": 1}, 5)
+    (tmp_path / "support" / "line").rename(tmp_path / "support" / "unsure")
+    ended = run(
+        "predict", "--ckpt_path", str(protonet), "--data", "SupportQuery", "--data.support", str(tmp_path / "support"),
+        "--data.query", str(task / "query"),
+    )  # fmt: skip
+    assert ended.code == 1
+    assert "a class cannot be called 'unsure'" in ended.err
+
+
+def test_a_broken_support_image_is_left_out_and_the_rest_is_answered(protonet: Path, run, task: Path, tmp_path: Path):
+    shutil.copytree(task / "support", tmp_path / "support")
+    (tmp_path / "support" / "cross" / "0.png").write_text("not a picture")
+    ended = run(
+        "predict", "--ckpt_path", str(protonet), "--data", "SupportQuery", "--data.support", str(tmp_path / "support"),
+        "--data.query", str(task / "query"), "--data.strict", "false",
+    )  # fmt: skip
+    assert ended.code == 0, ended.err
+    assert "left out: " in ended.err
+    assert "contact sheet: " in ended.out
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
+def test_other_precisions_are_calibrated_and_answered(run, tiny, task: Path, precision: str):
+    ended = run("fit", *tiny, f"--trainer.precision={precision}")
+    assert (ended.code, "not calibrated" in ended.err) == (0, False), ended.err
+    asked = predict(run, "best", task, f"--trainer.precision={precision}")
+    assert asked.code == 0, asked.err
+
+
+def test_classes_that_were_trained_on_are_not_tested_on(run, tiny, tmp_path: Path):
+    """A folder that changed since the training may hand its classes to other splits."""
+    save_classes(tmp_path / "images", {f"class{number:02}": 4 for number in range(12)})
+    data = ("--data", "ImageFolder", "--data.root", str(tmp_path / "images"), "--data.cache", str(tmp_path))
+    sizes = ("--data.n_way=1", "--data.n_query=1", "--data.image_size=28", "--data.channels=1")
+    assert run("fit", "--model=ProtoNet", *data, *sizes, *tiny, "--model.backbone=Conv4").code == 0
+    assert run("test", "--ckpt_path", "best", *data, *sizes).code == 0
+    other = run("test", "--ckpt_path", "best", *data, *sizes, "--data.split_seed=5")
+    assert other.code == 1
+    assert "that the checkpoint was trained on" in other.err
 
 
 def test_a_calibrations_bins_give_the_threshold_of_its_answers():
