@@ -127,7 +127,7 @@ def test_overlay_goes_behind_an_experiment(name, capfd, as_it_was):
 def test_name_says_what_it_is(name):
     what, _, protocol = name.rpartition("_")
     method = next((method for method in METHODS if what.startswith(f"{method}_")), what.partition("_")[0])
-    data = what.removeprefix(f"{method}_").removesuffix("_resnet12").replace("_", "")
+    data = what.removeprefix(f"{method}_").removesuffix("_resnet12").removesuffix("_vit").replace("_", "")
     sizes = re.fullmatch(r"(\d+)w(\d+)s", protocol)
     assert sizes, "a configuration is named METHOD_DATASET_WAYwSHOTs"
     way, shot = sizes.groups()
