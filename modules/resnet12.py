@@ -27,7 +27,8 @@ class ResNet12(Backbone):
     Reference:
         Lee et al., "Meta-Learning with Differentiable Convex Optimization", CVPR 2019, section 4.1, and the authors'
         code. Deviations: `drop_rate` holds from the first step on, where theirs grows over 40,000 batches; the last
-        maps are averaged to D = 640, as most later work has it, where theirs are flattened.
+        maps are averaged to D = 640, as most later work has it, where theirs are flattened. What is dropped is drawn
+        by torch's generators, which every batch seeds anew: another `outer.task_chunk` drops other values.
     """
 
     def __init__(

@@ -32,14 +32,16 @@ def drop_block(maps: Tensor, draws: Tensor, drop_rate: float, block_size: int) -
         block_size: H = W of a dropped square.
 
     Returns:
-        (B, C, S, S), divided by the share of all positions of the batch that are left.
+        (B, C, S, S), each image's divided by the share of its positions that is left.
 
     Reference:
         Ghiasi, Lin and Le 2018, Algorithm 1, where a square begins at its first corner instead of its centre, as in the
-        code of Lee et al., "Meta-Learning with Differentiable Convex Optimization", CVPR 2019.
+        code of Lee et al., "Meta-Learning with Differentiable Convex Optimization", CVPR 2019. Deviation: theirs divides
+        by the share of the whole batch, so that an image would depend on those that it is computed with.
     """
     begins = (draws < seed_rate(drop_rate, maps.shape[-1], block_size)).float()  # exact counts
     reach = block_size - 1
     begins = functional.pad(begins, (reach, reach, reach, reach))  # (B, C, S + reach, S + reach)
     kept = 1 - functional.max_pool2d(begins, block_size, stride=1)  # (B, C, S, S)
-    return maps * (kept * (kept.numel() / kept.sum().clamp(min=1))).to(maps.dtype)
+    left = kept.sum((1, 2, 3), keepdim=True).clamp(min=1)  # (B, 1, 1, 1)
+    return maps * (kept * (kept[0].numel() / left)).to(maps.dtype)
