@@ -36,8 +36,8 @@ def drop_block(maps: Tensor, draws: Tensor, drop_rate: float, block_size: int) -
 
     Reference:
         Ghiasi, Lin and Le 2018, Algorithm 1, where a square begins at its first corner instead of its centre, as in the
-        code of Lee et al., "Meta-Learning with Differentiable Convex Optimization", CVPR 2019. Deviation: theirs divides
-        by the share of the whole batch, so that an image would depend on those that it is computed with.
+        code of Lee et al., "Meta-Learning with Differentiable Convex Optimization", CVPR 2019. Deviation: theirs
+        divides by the share of the whole batch, so that an image would depend on those that it is computed with.
     """
     begins = (draws < seed_rate(drop_rate, maps.shape[-1], block_size)).float()  # exact counts
     reach = block_size - 1
