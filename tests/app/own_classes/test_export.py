@@ -56,7 +56,9 @@ def test_export_writes_a_checked_classifier_of_a_users_classes(
     own = ("--data", "SupportQuery", "--data.support", str(support), "--data.query", str(support))
     assert run("predict", "--ckpt_path", str(trained), *own).code == 0  # type: ignore[attr-defined]
     with (trained.parent / "predict_0" / "predictions.csv").open(newline="") as file:
-        predicted = {row["file"]: [float(row[name]) for name in labels["classes"]] for row in csv.DictReader(file)}
+        predicted = {
+            row["file"]: [float(row[f"p({name})"]) for name in labels["classes"]] for row in csv.DictReader(file)
+        }
     for path in support.rglob("*.png"):
         pixels = np.asarray(Image.open(path).convert("RGB")).transpose(2, 0, 1)[None]
         (probabilities,) = session.run(None, {"images": pixels})
