@@ -1,58 +1,16 @@
 """`predict` on a user's own folders, from a trained checkpoint to predictions.csv and a contact sheet."""
 
 import csv
-import json
 import os
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
-from PIL import Image, ImageDraw
+from PIL import Image
 
-from app.checkpoints.file import load_whole
 from app.own_classes.answers import Answer, summary
-from app.own_classes.calibration import BINS, KEY, Calibration, calibration_of, stored_calibration
-from modules.functional.calibration import sure_above
+from tests.app.own_classes.drawn_task import SHAPES, draw, predict, rows
 from tests.datamodules.image_makers import save_classes
-
-SHAPES = {
-    "cross": [((4, 20), (36, 20)), ((20, 4), (20, 36))],
-    "line": [((4, 36), (36, 4))],
-    "hook": [((8, 4), (8, 34)), ((8, 34), (32, 34))],
-    "roof": [((4, 34), (20, 6)), ((20, 6), (36, 34))],
-}
-
-
-def draw(root: Path, sizes: dict[str, int], seed: int) -> Path:
-    """Dark strokes on light paper, 40x40, a little moved; one format after another."""
-    rng = np.random.default_rng(seed)
-    for name, size in sizes.items():
-        (root / name).mkdir(parents=True, exist_ok=True)
-        for i in range(size):
-            image = Image.new("L", (40, 40), 235)
-            for start, end in SHAPES[Path(name).name]:
-                dx, dy = rng.integers(-2, 3, 2)
-                moved = [(x + dx, y + dy) for x, y in (start, end)]
-                ImageDraw.Draw(image).line(moved, fill=20, width=4)
-            image.save(root / name / f"{i}.{('png', 'jpg', 'webp')[i % 3]}")
-    return root
-
-
-@pytest.fixture(scope="module")
-def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four classes of 1 to 3 support images, and twelve queries in folders of their names."""
-    root = tmp_path_factory.mktemp("task")
-    draw(root / "support", {"cross": 3, "hook": 1, "line": 2, "roof": 2}, 0)
-    draw(root / "query", dict.fromkeys(SHAPES, 3), 1)
-    return root
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
 
 METHODS = {
     "MAML": ("--model", "MAML", "--model.inner_lr", "0.1"),
@@ -84,13 +42,6 @@ def trained(request: pytest.FixtureRequest, run, tiny) -> str:
     return "runs/maml_glyphs_5w1s/0"
 
 
-def predict(run, checkpoint: str, task: Path, *options: str):
-    return run(
-        "predict", "--ckpt_path", checkpoint, "--data", "SupportQuery", "--data.support", str(task / "support"),
-        "--data.query", str(task / "query"), *options,
-    )  # fmt: skip
-
-
 def test_every_method_classifies_a_users_folders(trained: str, run, task: Path):
     ended = predict(run, trained, task, "--trainer.accelerator=cpu")
     assert ended.code == 0, ended.err
@@ -108,29 +59,6 @@ def test_every_method_classifies_a_users_folders(trained: str, run, task: Path):
     assert f"{right:.2%} right" in ended.out
     with Image.open("runs/maml_glyphs_5w1s/predict_0/contact_sheet.png") as sheet:
         assert sheet.width > 1000
-
-
-@pytest.fixture(scope="module")
-def protonet(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A ProtoNet trained for a while on glyphs: good enough for strokes."""
-    from app.cli import main
-
-    root, before = tmp_path_factory.mktemp("protonet"), Path.cwd()
-    os.chdir(root)
-    try:
-        main(
-            [
-                "fit", "--model=ProtoNet", "--trainer.accelerator=cpu", "--trainer.max_steps=60",
-                "--trainer.val_check_interval=60", "--trainer.logger=false", "--data=Glyphs", "--data.n_way=10",
-                "--data.k_shot=1", "--data.n_query=3", "--data.meta_batch_size=1", "--data.evaluation.n_way=5",
-                "--data.evaluation.n_val_tasks=40", "--data.evaluation.n_test_tasks=20",
-                "--model.backbone=Conv4", "--model.backbone.filters=16", "--model.backbone.running_stats=true",
-                "--model.outer.schedule=constant",
-            ]
-        )  # fmt: skip
-    finally:
-        os.chdir(before)
-    return next((root / "runs").glob("*/0"))
 
 
 def test_the_answers_are_good(protonet: Path, run, task: Path):
@@ -153,77 +81,6 @@ def test_an_answer_depends_on_no_other_query(protonet: Path, run, task: Path):
         (only,) = rows(next(Path().glob(f"runs/*/predict_{number}/predictions.csv")))
         for name in SHAPES:
             assert float(only[f"p({name})"]) == pytest.approx(float(row[f"p({name})"]), abs=2e-4)
-
-
-@pytest.mark.parametrize(("below", "unsure"), [("0", 0), ("1", 12)])
-def test_the_threshold_can_be_set(protonet: Path, run, task: Path, below: str, unsure: int):
-    ended = predict(run, str(protonet), task, "--answers.unsure_below", below)
-    assert ended.code == 0, ended.err
-    found = rows(next(Path().glob("runs/*/predict_0/predictions.csv")))
-    assert sum(row["label"] == "unsure" for row in found) in (unsure, unsure - 1)  # a probability may be 1
-
-
-def test_the_best_checkpoint_carries_its_calibration(protonet: Path):
-    (best,) = (protonet / "checkpoints").glob("best*.ckpt")
-    calibration = stored_calibration(load_whole(best))
-    assert calibration is not None
-    assert (calibration.n_tasks, calibration.n_way, calibration.k_shot) == (40, 5, 1)
-    assert sum(calibration.right) + sum(calibration.wrong) == 40 * 5 * 3
-    accuracy = sum(calibration.right) / (40 * 5 * 3)
-    val = json.loads((protonet / "results.json").read_text())
-    assert abs(accuracy - val["accuracy"]) < 0.15
-    assert stored_calibration(load_whole(protonet / "checkpoints" / "last.ckpt")) is None
-
-
-def test_the_calibration_fits_the_users_task_where_the_data_are_here(protonet: Path, run, task: Path, tmp_path: Path):
-    here = predict(run, str(protonet), task)
-    assert "4-way 1-shot validation tasks" in here.out
-    (best,) = (protonet / "checkpoints").glob("best*.ckpt")
-    checkpoint = load_whole(best)
-    checkpoint["datamodule_hyper_parameters"] |= {
-        "_class_path": "datamodules.Omniglot",
-        "root": str(tmp_path / "none"),
-        "download": False,
-    }
-    del checkpoint["datamodule_hyper_parameters"]["cache"]
-    torch.save(checkpoint, tmp_path / "moved.ckpt")
-    moved = predict(run, str(tmp_path / "moved.ckpt"), task)
-    assert moved.code == 0, moved.err
-    assert "5-way 1-shot validation tasks" in moved.out
-    del checkpoint[KEY]
-    torch.save(checkpoint, tmp_path / "moved.ckpt")
-    without = predict(run, str(tmp_path / "moved.ckpt"), task)
-    assert "every answer is called sure: the checkpoint has no calibration" in without.out
-
-
-def altered(protonet: Path, path: Path, **calibration: object) -> str:
-    """The best checkpoint with another calibration, for a task of four ways and one shot."""
-    (best,) = (protonet / "checkpoints").glob("best*.ckpt")
-    checkpoint = load_whole(best)
-    checkpoint[KEY] |= {"n_way": 4, "k_shot": 1, **calibration}
-    torch.save(checkpoint, path)
-    return str(path)
-
-
-def test_the_probabilities_are_those_at_the_calibrated_temperature(protonet: Path, run, task: Path, tmp_path: Path):
-    found = []
-    for temperature in (1.0, 3.0):
-        ended = predict(run, altered(protonet, tmp_path / "hot.ckpt", temperature=temperature), task)
-        assert ended.code == 0, ended.err
-        table = rows(sorted(Path().glob("runs/*/predict_*/predictions.csv"))[-1])
-        found.append(torch.tensor([[float(row[f"p({name})"]) for name in sorted(SHAPES)] for row in table]))
-    once, thrice = found
-    expected = (once.clamp(min=1e-4).log() / 3).softmax(-1)
-    close = (once > 2e-3).all(1)  # four digits say little of smaller ones
-    assert close.any()
-    torch.testing.assert_close(thrice[close], expected[close], atol=6e-3, rtol=0)
-
-
-def test_another_learners_calibration_is_not_used(protonet: Path, run, task: Path, tmp_path: Path):
-    checkpoint = altered(protonet, tmp_path / "own.ckpt", n_tasks=7)
-    assert "7 4-way 1-shot validation tasks" in predict(run, checkpoint, task).out
-    changed = predict(run, checkpoint, task, "--model.distance", "cosine")
-    assert "7 4-way 1-shot" not in changed.out
 
 
 def test_odd_names_lose_no_answer(protonet: Path, run, task: Path, tmp_path: Path):
@@ -267,14 +124,6 @@ def test_a_broken_support_image_is_left_out_and_the_rest_is_answered(protonet: P
     assert "contact sheet: " in ended.out
 
 
-@pytest.mark.parametrize("precision", ["64-true", "bf16-true"])
-def test_other_precisions_are_calibrated_and_answered(run, tiny, task: Path, precision: str):
-    ended = run("fit", *tiny, f"--trainer.precision={precision}")
-    assert (ended.code, "not calibrated" in ended.err) == (0, False), ended.err
-    asked = predict(run, "best", task, f"--trainer.precision={precision}")
-    assert asked.code == 0, asked.err
-
-
 def test_classes_that_were_trained_on_are_not_tested_on(run, tiny, tmp_path: Path):
     """A folder that changed since the training may hand its classes to other splits."""
     save_classes(tmp_path / "images", {f"class{number:02}": 4 for number in range(12)})
@@ -287,18 +136,6 @@ def test_classes_that_were_trained_on_are_not_tested_on(run, tiny, tmp_path: Pat
     assert "that the checkpoint was trained on" in other.err
 
 
-def test_a_calibrations_bins_give_the_threshold_of_its_answers():
-    generator = torch.Generator().manual_seed(0)
-    logits = 2 * torch.randn(4000, 5, generator=generator, dtype=torch.float64)
-    labels = torch.multinomial(logits.softmax(-1), 1, generator=generator).squeeze(1)
-    calibration = calibration_of(logits, labels, 40, 5, 1)
-    assert calibration.temperature == pytest.approx(1, abs=0.1)
-    confidence, answer = (logits / calibration.temperature).softmax(-1).max(-1)
-    exact = sure_above(confidence, answer == labels, 0.8)
-    assert exact is not None
-    assert calibration.threshold(0.8) == pytest.approx(exact, abs=2 / BINS)
-
-
 def test_the_summary_counts_what_it_says():
     def answer(label: str, guess: str, truth: str | None) -> Answer:
         return Answer(Path("x.png"), label, guess, [0.6, 0.4], truth)
@@ -309,11 +146,6 @@ def test_the_summary_counts_what_it_says():
         == "4 images, 3 sure and 1 unsure; 66.67% of the 3 in folders of the classes right, of the sure ones 50.00%"
     )
     assert summary([answer("a", "a", None)]) == "1 image, 1 sure and 0 unsure"
-
-
-def test_a_threshold_needs_its_share():
-    calibration = Calibration(1.0, [0] * BINS, [1] * BINS, 10, 5, 1)
-    assert calibration.threshold(0.5) is None
 
 
 def more_classes(root: Path) -> Path:
