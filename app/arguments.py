@@ -23,7 +23,8 @@ LEARNERS_OWN = {
 
 def did_you_mean(wrong: str, candidates: Iterable[str]) -> str:
     """A half sentence with the nearest candidate, or nothing where none is near."""
-    near = difflib.get_close_matches(wrong, list(candidates), n=1, cutoff=0.6)
+    others = [candidate for candidate in candidates if candidate != wrong]  # the same of another class is no help
+    near = difflib.get_close_matches(wrong, others, n=1, cutoff=0.6)
     return f"; did you mean {near[0]}?" if near else ""
 
 

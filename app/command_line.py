@@ -126,6 +126,7 @@ class CommandLine(LightningCLI):
     def _other_data(self, loaded: dict[str, Any]) -> str | None:
         """The data set that the command line names, where it is not the checkpoint's own."""
         asked = [data_class(name) for name in option_values(self.arguments, "--data")]
+        check_support_is_given(self.arguments)
         own = data_class(loaded["datamodule_hyper_parameters"]["_class_path"])
         return asked[-1] if asked and asked[-1] not in (None, own) else None
 
@@ -216,6 +217,21 @@ def _trainer_class(command: str) -> type[Trainer]:
     from app.own_classes.export_command import ExportTrainer
 
     return ExportTrainer
+
+
+def check_support_is_given(arguments: list[str]) -> None:
+    """Refuses half of what a user's own classes take.
+
+    Raises:
+        UsageError: If --data SupportQuery comes without --data.support, or its options without it.
+    """
+    names = {argument.partition("=")[0].replace(".init_args.", ".") for argument in arguments}
+    own = [name for name in ("--data.support", "--data.query") if name in names]
+    named = [name.rpartition(".")[2] for name in option_values(arguments, "--data")]
+    if SupportQuery.__name__ in named[-1:] and "--data.support" not in names and not config_files(arguments):
+        raise UsageError("--data SupportQuery needs --data.support: a folder with a folder of images for each class")
+    if own and not named and not config_files(arguments):
+        raise UsageError(f"{own[0]} belongs to --data SupportQuery: add that")
 
 
 def check_own_classes(data_class_path: str) -> None:

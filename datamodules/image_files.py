@@ -88,7 +88,7 @@ def class_folders(root: Path) -> list[ClassFiles]:
         raise ValueError(f"{root} holds no folders{loose}: put the images of each class into a folder of its own.")
     others: Counter[str] = Counter()
     classes = [ClassFiles(folder.name, tuple(image_paths(folder, others))) for folder in folders]
-    say_passed_over(others)
+    say_passed_over(others, root)
     empty = [entry.name for entry in classes if not entry.paths]
     if empty:
         names = ", ".join(repr(name) for name in empty[:SHOWN]) + _more(len(empty))
@@ -117,11 +117,12 @@ def image_paths(folder: Path, others: Counter[str] | None = None) -> list[Path]:
     return [Path(path) for path in sorted(found)]
 
 
-def say_passed_over(others: Counter[str]) -> None:
+def say_passed_over(others: Counter[str], folder: Path) -> None:
     """Tells how many files are no images by their names, and which endings they have."""
     if others:
         kinds = ", ".join(f"{count:,} {suffix or 'without an ending'}" for suffix, count in others.most_common(5))
-        say(f"passed over {others.total():,} file{'s' if others.total() > 1 else ''} that cannot be read here: {kinds}")
+        count = f"{others.total():,} file{'s' if others.total() > 1 else ''}"
+        say(f"{folder}: passed over {count} that cannot be read here: {kinds}")
 
 
 def read_bank(

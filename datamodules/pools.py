@@ -45,7 +45,9 @@ def check_class_count(count: int, shape: EpisodeShape, where: str) -> None:
         ValueError: If `count` is less than n_way; says where.
     """
     if count < shape.n_way:
-        raise ValueError(f"n_way = {shape.n_way} is more than {where} has classes ({count}): lower n_way.")
+        raise ValueError(
+            f"n_way = {shape.n_way} is more than {where} has classes ({count}): lower n_way, or add classes."
+        )
 
 
 def _check_class_sizes(bank: ImageBank, pool: ClassPool, shape: EpisodeShape, split: str) -> None:

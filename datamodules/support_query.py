@@ -135,7 +135,7 @@ class SupportQuery(EpisodeDataModule):
             raise ValueError(f"there is no folder {folder}: set data.query to a folder of images, or to one image.")
         others: Counter[str] = Counter()
         files = image_paths(folder, others)
-        say_passed_over(others)
+        say_passed_over(others, folder)
         if not files:
             raise ValueError(f"{folder} holds no image to classify.")
         return files

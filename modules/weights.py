@@ -45,7 +45,9 @@ def read_weights(path: str) -> dict[str, Tensor]:
     """
     file = Path(path).expanduser()
     if not file.is_file():
-        raise ValueError(f"weights {path}: there is no such file; give the path of a .safetensors, .pth or .bin file.")
+        raise ValueError(
+            f"weights {path}: there is no such file; give that of a .safetensors, .pth, .bin or .ckpt file."
+        )
     try:
         if file.suffix == ".safetensors":
             from safetensors.torch import load_file  # comes with timm

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from datamodules import SupportQuery
 
 UNSURE = "unsure"
+FEWEST_KNOWN = 5  # answers that say something of a share
 NEVER = 1.1  # a threshold that no probability reaches
 
 
@@ -88,6 +90,8 @@ class Answers(Callback):
         pages = save_contact_sheets(sheet, data.support_files, answers)
         print(line)
         print(f"{summary(answers)}: {table}")
+        if warning := contradiction(answers, self.accuracy if self.unsure_below is None else 0.0):
+            print(warning)
         print(f"contact sheet: {', '.join(str(page) for page in pages)}")
 
     def _threshold(self, data: "SupportQuery") -> tuple[float, str]:
@@ -103,8 +107,9 @@ class Answers(Callback):
         tasks = f"{self.calibration.n_tasks} {self.calibration.shape} validation tasks"
         if found is None:
             return NEVER, f"no answer is called sure: on {tasks} no confidence made {self.accuracy:.0%} of them right"
-        right = f"{self.accuracy:.0%} of the answers for {tasks} are right"
-        return found, f"sure from {found:.4f} on: there {right} (images unlike those of the training may do worse)"
+        there = f"{self.calibration.share(found):.0%} of the answers for {tasks} are there"
+        share = f"{there}, {self.accuracy:.0%} of them right"
+        return found, f"sure from {found:.4f} on: {share} (images unlike those of the training may do worse)"
 
 
 def _answer(data: "SupportQuery", number: int, probabilities: list[float], threshold: float) -> Answer:
@@ -148,6 +153,17 @@ def summary(answers: list[Answer]) -> str:
         line += f"; {_right(known):.2%}{of_all} right"
         line += f", of the sure ones {_right(known_sure):.2%}" if known_sure else ""
     return line
+
+
+def contradiction(answers: list[Answer], promised: float) -> str | None:
+    """A warning where sure answers, of images whose class is known, are right clearly less often than promised."""
+    sure = [answer for answer in answers if answer.label != UNSURE and answer.truth is not None]
+    if len(sure) < FEWEST_KNOWN or _right(sure) >= promised - 2 * math.sqrt(promised * (1 - promised) / len(sure)):
+        return None
+    return (
+        f"warning: only {_right(sure):.2%} of the sure answers are right, not {promised:.0%}: these images are unlike "
+        "those of the training, so do not rely on what is called sure"
+    )
 
 
 def _right(answers: list[Answer]) -> float:

@@ -52,6 +52,11 @@ class Calibration:
         correct = torch.cat([torch.arange(r + w) < r for r, w in zip(self.right, self.wrong, strict=True)])
         return sure_above(confidence, correct, accuracy)
 
+    def share(self, threshold: float) -> float:
+        """The share of all answers whose confidence is the threshold's or more."""
+        counts = [right + wrong for right, wrong in zip(self.right, self.wrong, strict=True)]
+        return sum(counts[round(threshold * BINS) :]) / sum(counts)
+
     @property
     def shape(self) -> str:
         """The tasks, for a reader."""

@@ -15,7 +15,7 @@ TILE, GAP, CAPTION, HEADING, COLUMNS = 112, 8, 16, 30, 10  # pixels; images in a
 MOST_SUPPORT, MOST_ANSWERS = COLUMNS, 5 * COLUMNS  # of each class
 PAGE_HEIGHT = 4000
 EMPTY = "#f6f8fa"
-INK, NEUTRAL, SURE, WRONG = "#1f2328", "#8c959f", "#1a7f37", "#cf222e"
+INK, NEUTRAL, RIGHT, WRONG = "#1f2328", "#8c959f", "#1a7f37", "#cf222e"
 
 
 class Strip(NamedTuple):
@@ -55,7 +55,8 @@ def save_contact_sheets(path: Path, support: Mapping[str, Sequence[Path]], answe
 def _strips(support: Mapping[str, Sequence[Path]], answers: Sequence["Answer"]) -> Iterator[Strip]:
     for name, files in support.items():
         own = sorted((a for a in answers if a.label == name), key=lambda answer: -max(answer.probabilities))
-        yield Strip(f"{name}: {len(files)} support images, {len(own)} answers{_cut(len(own))}", [])
+        counts = f"{_counted(len(files), 'support image')}, {_counted(len(own), 'answer')}"
+        yield Strip(f"{name}: {counts}{_cut(len(own))}", [])
         yield Strip("", [(file, "support", NEUTRAL) for file in files[:MOST_SUPPORT]])
         yield from _rows(own)
     unsure = sorted((a for a in answers if a.label not in support), key=lambda answer: -max(answer.probabilities))
@@ -71,10 +72,14 @@ def _rows(answers: Sequence["Answer"]) -> Iterator[Strip]:
 
 
 def _tile(answer: "Answer") -> tuple[Path, str, str]:
-    colour = NEUTRAL if answer.label != answer.guess else SURE
-    if answer.truth is not None and answer.truth != answer.guess:
-        colour = WRONG
+    colour = NEUTRAL  # nothing is known, or nothing said
+    if answer.truth is not None:
+        colour = WRONG if answer.truth != answer.guess else RIGHT if answer.label == answer.guess else NEUTRAL
     return answer.file, f"{max(answer.probabilities):.0%} {answer.guess}", colour
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _cut(count: int) -> str:

@@ -61,7 +61,7 @@ class ExportTrainer(Trainer):
                 said["unsure_below"] = NEVER if found is None else found
                 share = f"{accuracy:.0%} of the answers"
                 said["calibration"] = (
-                    f"On {tasks} {share} from there on are right."
+                    f"On {tasks} {share} from there on are right; {calibration.share(found):.0%} of all are there."
                     if found is not None
                     else f"On {tasks} no probability made {share} right: take every answer as unsure."
                 )

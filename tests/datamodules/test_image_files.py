@@ -46,7 +46,7 @@ def test_files_passed_over_for_their_names_are_counted(tmp_path: Path, capsys: p
         (tmp_path / "a" / name).write_bytes(b"?")
     assert len(class_folders(tmp_path)[0].paths) == 1
     told = capsys.readouterr().err
-    assert told.startswith("passed over 6 files that cannot be read here: 2 .heic, ")
+    assert told.startswith(f"{tmp_path}: passed over 6 files that cannot be read here: 2 .heic, ")
     assert "1 without an ending" in told
 
 

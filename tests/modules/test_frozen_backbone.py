@@ -135,7 +135,7 @@ class Code:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, r"there is no such file; give the path of a .safetensors, .pth or .bin file"),
+        (None, r"there is no such file; give that of a .safetensors, .pth, .bin or .ckpt file"),
         (b"no weights", "cannot be read"),
         ([1, 2], "hold no state_dict"),
         ({"code": Code()}, "hold print, and nothing but tensors is loaded"),

@@ -175,6 +175,21 @@ def test_wrong_input_is_one_line(protonet: Path, run, task: Path, options: tuple
     assert not list(Path().glob("runs/*/predict_*"))
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--data", "SupportQuery"), "--data SupportQuery needs --data.support: a folder with a folder of images"),
+        (("--data.support=x",), "--data.support belongs to --data SupportQuery: add that"),
+        (("--data=SupportQuery", "--data.support=x", "--data.image_size=90"), "no option --data.image_size"),
+    ],
+)
+def test_half_a_command_says_what_is_missing(protonet: Path, run, options: tuple[str, ...], message: str):
+    ended = run("predict", "--ckpt_path", str(protonet), *options)
+    assert ended.code == 2
+    assert message in ended.err
+    assert "did you mean --data.image_size?" not in ended.err
+
+
 def test_a_fixed_head_takes_fewer_classes_and_refuses_more(run, tiny, task: Path, tmp_path: Path):
     assert run("fit", *tiny).code == 0
     many = more_classes(tmp_path)

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from app.checkpoints.file import load_whole
+from app.own_classes.answers import Answer, contradiction
 from app.own_classes.calibration import BINS, KEY, Calibration, calibration_of, stored_calibration
 from modules.functional.calibration import sure_above
 from tests.app.own_classes.drawn_task import SHAPES, predict, rows
@@ -106,3 +107,22 @@ def test_a_calibrations_bins_give_the_threshold_of_its_answers():
 def test_a_threshold_needs_its_share():
     calibration = Calibration(1.0, [0] * BINS, [1] * BINS, 10, 5, 1)
     assert calibration.threshold(0.5) is None
+
+
+def test_sure_answers_that_the_folders_contradict_are_warned_of():
+    def answers(right: int, wrong: int) -> list[Answer]:
+        return [Answer(Path("x"), "a", "a", [0.9, 0.1], truth) for truth in "a" * right + "b" * wrong]
+
+    assert contradiction(answers(90, 10), 0.9) is None
+    assert contradiction(answers(85, 15), 0.9) is None  # within what chance does
+    assert contradiction(answers(1, 3), 0.9) is None  # too few to tell
+    assert "only 70.00% of the sure answers are right, not 90%" in (contradiction(answers(70, 30), 0.9) or "")
+    assert contradiction([answer._replace(truth=None) for answer in answers(0, 100)], 0.9) is None
+
+
+def test_the_share_of_sure_answers_is_counted():
+    right, wrong = [0] * BINS, [0] * BINS
+    right[-1], wrong[0], right[BINS // 2] = 10, 20, 10
+    calibration = Calibration(1.0, right, wrong, 10, 5, 1)
+    assert calibration.share(0.5) == 0.5
+    assert calibration.share(0.9) == 0.25
