@@ -37,18 +37,19 @@ class CIFAR100(EpisodeDataModule):
 
     def __init__(
         self,
-        n_way: int,
-        k_shot: int,
-        n_query: int,
-        meta_batch_size: int,
-        evaluation: Evaluation,
-        loading: Loading,
-        seed: int,
-        augmentation: Augmentation,
-        root: str | None,
-        download: bool,
+        n_way: int = 5,
+        k_shot: int = 1,
+        n_query: int = 15,
+        meta_batch_size: int = 4,
+        evaluation: Evaluation = Evaluation(),
+        loading: Loading = Loading(),
+        seed: int = 0,
+        root: str | None = "data",
+        download: bool = True,
+        augmentation: Augmentation = Augmentation(),
     ) -> None:
         super().__init__(n_way, k_shot, n_query, meta_batch_size, evaluation, loading, seed, augmentation)
+        self.save_hyperparameters()
         self.root = user_cache() / "cifar100" if root is None else Path(root).expanduser()
         self.download = download
         self.spec = InputSpec((3, SIZE, SIZE))
@@ -80,39 +81,9 @@ class CIFAR100(EpisodeDataModule):
 class CIFARFS(CIFAR100):
     """CIFAR-FS: CIFAR-100 split over classes, 64 / 16 / 20.
 
-    Args:
-        n_way: Classes in a training task.
-        k_shot: Support examples of each class in a training task.
-        n_query: Query examples of each class in a training task.
-        meta_batch_size: Tasks of one training batch over all devices; their number must divide it.
-        evaluation: Validation and test tasks.
-        loading: Where the images are kept.
-        seed: Seed of the training tasks.
-        root: The folder with cifar-100-python/, as torchvision keeps it; None: the user's cache folder.
-        download: Whether to download what is missing.
-        augmentation: Of training tasks.
-
     Reference:
         Bertinetto et al., "Meta-learning with Differentiable Closed-form Solvers", ICLR 2019.
     """
-
-    def __init__(
-        self,
-        n_way: int = 5,
-        k_shot: int = 1,
-        n_query: int = 15,
-        meta_batch_size: int = 4,
-        evaluation: Evaluation = Evaluation(),
-        loading: Loading = Loading(),
-        seed: int = 0,
-        root: str | None = "data",
-        download: bool = True,
-        augmentation: Augmentation = Augmentation(),
-    ) -> None:
-        super().__init__(
-            n_way, k_shot, n_query, meta_batch_size, evaluation, loading, seed, augmentation, root, download
-        )
-        self.save_hyperparameters()
 
     def superclasses(self) -> dict[str, list[tuple[str, str]]]:
         """For each split its classes, each with its superclass."""
@@ -122,39 +93,9 @@ class CIFARFS(CIFAR100):
 class FC100(CIFAR100):
     """FC100: CIFAR-100 split over superclasses, 60 / 20 / 20 classes of 12 / 4 / 4 superclasses, which is harder.
 
-    Args:
-        n_way: Classes in a training task.
-        k_shot: Support examples of each class in a training task.
-        n_query: Query examples of each class in a training task.
-        meta_batch_size: Tasks of one training batch over all devices; their number must divide it.
-        evaluation: Validation and test tasks.
-        loading: Where the images are kept.
-        seed: Seed of the training tasks.
-        root: The folder with cifar-100-python/, as torchvision keeps it; None: the user's cache folder.
-        download: Whether to download what is missing.
-        augmentation: Of training tasks.
-
     Reference:
         Oreshkin et al., "TADAM: Task Dependent Adaptive Metric for Improved Few-shot Learning", NeurIPS 2018.
     """
-
-    def __init__(
-        self,
-        n_way: int = 5,
-        k_shot: int = 1,
-        n_query: int = 15,
-        meta_batch_size: int = 4,
-        evaluation: Evaluation = Evaluation(),
-        loading: Loading = Loading(),
-        seed: int = 0,
-        root: str | None = "data",
-        download: bool = True,
-        augmentation: Augmentation = Augmentation(),
-    ) -> None:
-        super().__init__(
-            n_way, k_shot, n_query, meta_batch_size, evaluation, loading, seed, augmentation, root, download
-        )
-        self.save_hyperparameters()
 
     def superclasses(self) -> dict[str, list[tuple[str, str]]]:
         """For each split its classes, each with its superclass."""
