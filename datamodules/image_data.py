@@ -9,7 +9,7 @@ from datamodules.bank_cache import fingerprint, load_or_build
 from datamodules.base import EpisodeDataModule
 from datamodules.image_bank import ImageBank
 from datamodules.image_files import Listing, read_bank
-from datamodules.input_spec import Fit, InputSpec
+from datamodules.input_spec import InputSpec
 from datamodules.pools import check_class_count
 from datamodules.settings import Evaluation, Loading
 
@@ -85,8 +85,3 @@ class ImageData(EpisodeDataModule):
     def input_spec(self) -> dict[str, Any]:
         """What a user's image must be turned into."""
         return self.spec.as_dict()
-
-
-def square_spec(image_size: int, fit: Fit = "squash") -> InputSpec:
-    """Colour images of image_size x image_size."""
-    return InputSpec((3, image_size, image_size), fit=fit)
