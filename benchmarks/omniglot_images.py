@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from datamodules import Omniglot
-from datamodules.base import EpisodeDataModule
+from datamodules.bank_data import BankDataModule
 from datamodules.settings import Loading
 
 
@@ -17,7 +17,7 @@ def omniglot(folder: Path, n_way: int = 5, k_shot: int = 1, n_query: int = 1) ->
     return data
 
 
-def split_images(data: EpisodeDataModule, split: str) -> tuple[Tensor, Tensor]:
+def split_images(data: BankDataModule, split: str) -> tuple[Tensor, Tensor]:
     """A split's images, normalised, (N, C, H, W) float32, and their classes, (N,) int64 from 0."""
     assert data.bank is not None
     classes = data.pools[split].class_id.cpu()

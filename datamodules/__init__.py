@@ -1,6 +1,7 @@
 """The data sets. A new one is one file here and one line below."""
 
 from datamodules.augmentation import Augmentation
+from datamodules.bank_data import BankDataModule
 from datamodules.base import EpisodeDataModule
 from datamodules.cifar import CIFARFS, FC100
 from datamodules.cub import CUB
@@ -18,6 +19,7 @@ __all__ = [
     "CUB",
     "FC100",
     "Augmentation",
+    "BankDataModule",
     "Episode",
     "EpisodeDataModule",
     "Evaluation",

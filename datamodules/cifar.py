@@ -8,7 +8,7 @@ import torch
 
 from datamodules.augmentation import Augmentation
 from datamodules.bank_cache import fingerprint, load_or_build, user_cache
-from datamodules.base import EpisodeDataModule
+from datamodules.bank_data import BankDataModule
 from datamodules.image_bank import ImageBank
 from datamodules.image_lists import read_json
 from datamodules.input_spec import InputSpec
@@ -19,7 +19,7 @@ SIZE = 32
 FORMAT_VERSION = 1  # raise it with every change of the bank, so that old caches are left behind
 
 
-class CIFAR100(EpisodeDataModule):
+class CIFAR100(BankDataModule):
     """The 60,000 images of CIFAR-100, 32x32, training and test images together; a subclass names the split.
 
     Args:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from datamodules.augmentation import Augmentation
 from datamodules.bank_cache import fingerprint, load_or_build, user_cache
-from datamodules.base import EpisodeDataModule
+from datamodules.bank_data import BankDataModule
 from datamodules.glyph_drawing import (
     CANVAS,
     FACES,
@@ -41,7 +41,7 @@ AVERAGE_FACE = -1  # finds characters that are alike although no one font has bo
 FORMAT_VERSION = 1  # raise it with every change of the drawing code, so that old caches are left behind
 
 
-class Glyphs(EpisodeDataModule):
+class Glyphs(BankDataModule):
     """Characters of the world's scripts: 28x28 pixels, 20 images each, white ink on black.
 
     Every character is drawn in up to 12 faces (DejaVu Sans, Sans Mono and Serif; regular, bold, slanted) with a light

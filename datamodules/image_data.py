@@ -6,7 +6,7 @@ from typing import Any
 
 from datamodules.augmentation import Augmentation
 from datamodules.bank_cache import fingerprint, load_or_build
-from datamodules.base import EpisodeDataModule
+from datamodules.bank_data import BankDataModule
 from datamodules.image_bank import ImageBank
 from datamodules.image_files import Listing, read_bank
 from datamodules.input_spec import InputSpec
@@ -16,7 +16,7 @@ from datamodules.settings import Evaluation, Loading
 FORMAT_VERSION = 1  # raise it with every change of the decoding, so that old caches are left behind
 
 
-class ImageData(EpisodeDataModule):
+class ImageData(BankDataModule):
     """Episodes from image files; a data set says which files there are and how they are split.
 
     Args:

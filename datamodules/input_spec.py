@@ -3,6 +3,9 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+import torch
+from torch import Tensor
+
 Filter = Literal["bilinear", "bicubic", "lanczos"]
 Fit = Literal["squash", "crop"]
 INK: Literal["white on black"] = "white on black"
@@ -49,3 +52,8 @@ class InputSpec:
         if len(shape) != 3:
             raise ValueError(f"the checkpoint's learner takes inputs of shape {tuple(shape)}, which are no images.")
         return cls((int(shape[0]), int(shape[1]), int(shape[2])), **known)
+
+
+def scaled(images: Tensor) -> Tensor:
+    """Images from uint8 (..., C, H, W) in [0, 255] to float32 in [0, 1], the scaling that an InputSpec names."""
+    return images.to(torch.float32).div_(255)

@@ -13,7 +13,7 @@ import torch
 
 from datamodules.augmentation import Augmentation
 from datamodules.bank_cache import fingerprint, load_or_build, user_cache
-from datamodules.base import EpisodeDataModule
+from datamodules.bank_data import BankDataModule
 from datamodules.download import download
 from datamodules.image_bank import QUARTER_TURNS, ImageBank
 from datamodules.input_spec import INK, InputSpec
@@ -39,7 +39,7 @@ BATCH = 100  # drawings that a thread decodes at once: one at a time, handing ov
 FORMAT_VERSION = 1  # raise it with every change of the decoding, so that old caches are left behind
 
 
-class Omniglot(EpisodeDataModule):
+class Omniglot(BankDataModule):
     """Omniglot, 28x28 pixels unless told otherwise, ink 1 on 0.
 
     Lies under `root` as the official folders images_background/ and images_evaluation/, or as the two zips, which are

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from datamodules.base import EpisodeDataModule
 from datamodules.episode import Episode, Support
 from datamodules.image_files import class_folders, image_paths, read_bank, read_images, say_passed_over
-from datamodules.input_spec import InputSpec
+from datamodules.input_spec import InputSpec, scaled
 from datamodules.progress import say
 
 UNKNOWN = -1  # the label of an image whose class nobody has said
@@ -49,7 +49,11 @@ class SupportQuery(EpisodeDataModule):
     def adopt(self, input_spec: dict[str, Any]) -> None:
         """Takes what images are turned into from the checkpoint."""
         self.spec = InputSpec.from_dict(input_spec)
-        self.image_shape = self.spec.image_shape
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The (C, H, W) that the checkpoint was trained with."""
+        return self.spec.image_shape
 
     def input_spec(self) -> dict[str, Any]:
         """What images are turned into."""
@@ -96,7 +100,7 @@ class SupportQuery(EpisodeDataModule):
 
     def support(self) -> Support:
         """The support set as one task: images (1, S, C, H, W) in [0, 1] and labels (1, S)."""
-        return Support(self.normalise(self._support.x).unsqueeze(0), self._support.y.unsqueeze(0))
+        return Support(scaled(self._support.x).unsqueeze(0), self._support.y.unsqueeze(0))
 
     def label_of(self, file: Path) -> int:
         """The class in whose folder a query image lies, nearest first; `UNKNOWN` where in none."""
@@ -119,7 +123,8 @@ class SupportQuery(EpisodeDataModule):
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Episode:
         """Scales the images and gives them the Trainer's precision."""
-        return self._converted(self._normalised(batch))
+        images = batch._replace(support_x=scaled(batch.support_x), query_x=scaled(batch.query_x))
+        return self._converted(images)
 
     def protocol(self) -> dict[str, Any]:
         """The task, as a result must state it."""

@@ -29,10 +29,10 @@ def check_fit(learner: "Learner", data: Any) -> None:
                 f"{shape.n_way}: make them equal, or use a method that takes any number of classes, such as ProtoNet."
             )
     expected = learner.input_shape
-    if expected is not None and tuple(data.image_shape) != tuple(expected):
+    if expected is not None and tuple(data.input_shape) != tuple(expected):
         raise ValueError(
             f"the backbone takes images of (channels, height, width) = {tuple(expected)}, but {type(data).__name__} "
-            f"gives {tuple(data.image_shape)}: set the backbone's in_channels and image_size, or the data's image_size."
+            f"gives {tuple(data.input_shape)}: set the backbone's in_channels and image_size, or the data's image_size."
         )
     if learner.outer.task_strategy == "batched":
         _check_batched(learner)

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datamodules.base import EpisodeDataModule
+from datamodules.bank_data import BankDataModule
 from datamodules.episode import Episode
 from datamodules.image_bank import ImageBank
 from datamodules.settings import Evaluation
@@ -14,7 +14,7 @@ from modules.backbones import Backbone
 N_CLASSES, IMAGES_EACH = 30, 12
 
 
-class LearnableImages(EpisodeDataModule):
+class LearnableImages(BankDataModule):
     """30 classes of 12 noisy copies of a random pattern each; a third of the classes in each split."""
 
     image_shape = (1, 8, 8)

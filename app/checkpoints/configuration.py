@@ -7,7 +7,7 @@ from typing import Any
 import datamodules
 from app.checkpoints.file import load_whole
 from app.errors import UsageError
-from datamodules import EpisodeDataModule
+from datamodules import BankDataModule
 
 # Set by links, from data.n_way and seed_everything: the parser refuses them in a configuration.
 LINK_TARGETS = {"model": "n_way", "data": "seed"}
@@ -66,7 +66,7 @@ def data_class(name: str) -> str | None:
 def _shared(checkpoint: dict[str, Any], other_data: str) -> dict[str, Any]:
     """The checkpoint's tasks, and the size and channels of its images, as arguments of another data set."""
     arguments = dict(checkpoint["datamodule_hyper_parameters"])
-    tasks = set(inspect.signature(EpisodeDataModule).parameters) - {LINK_TARGETS["data"]}
+    tasks = set(inspect.signature(BankDataModule).parameters) - {LINK_TARGETS["data"]}
     spec = checkpoint.get("input_spec", {})
     images = dict(zip(("channels", "image_size"), spec.get("image_shape", ()), strict=False))
     arguments |= images | {"drawings": spec.get("ink") is not None}

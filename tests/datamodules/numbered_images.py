@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datamodules.base import EpisodeDataModule
+from datamodules.bank_data import BankDataModule
 from datamodules.episode import Episode
 from datamodules.image_bank import ImageBank
 from datamodules.settings import Evaluation
@@ -14,7 +14,7 @@ SIZES = [5 + c % 4 for c in range(24)]
 SPLIT_CLASSES = {"train": list(range(3, 15)), "val": [0, 2, 22, 23], "test": [1, *range(15, 22)]}
 
 
-class NumberedImages(EpisodeDataModule):
+class NumberedImages(BankDataModule):
     """24 classes of 5 to 8 images; an image's first two pixels spell its number in the bank."""
 
     def build_bank(self) -> ImageBank:

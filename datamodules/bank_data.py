@@ -1,0 +1,211 @@
+"""The base of the data sets of images: from an image bank and its class splits to episodes on the device."""
+
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from datamodules.augmentation import Augmentation, augmented
+from datamodules.base import EpisodeDataModule
+from datamodules.episode import Episode
+from datamodules.episode_source import SPLITS, EpisodeSource
+from datamodules.feature_bank import Embedding, load_features
+from datamodules.image_bank import ImageBank
+from datamodules.input_spec import scaled
+from datamodules.leaks import class_origins, leaks_between_splits, refusal, seen_in_training
+from datamodules.pools import checked_pool
+from datamodules.progress import say
+from datamodules.sampling import ClassPool
+from datamodules.settings import Evaluation, Loading
+
+
+class BankDataModule(EpisodeDataModule):
+    """Emits episodes from a bank of images; a data set says which images there are and how the classes are split.
+
+    Args:
+        n_way: Classes in a training task.
+        k_shot: Support examples of each class in a training task.
+        n_query: Query examples of each class in a training task.
+        meta_batch_size: Tasks of one training batch over all devices; their number must divide it.
+        evaluation: Validation and test tasks.
+        loading: Where the images are kept.
+        seed: Seed of the training tasks.
+        augmentation: Random changes of the images of training tasks.
+    """
+
+    image_shape: tuple[int, int, int] = (1, 28, 28)  # (C, H, W)
+
+    def __init__(
+        self,
+        n_way: int = 5,
+        k_shot: int = 1,
+        n_query: int = 1,
+        meta_batch_size: int = 32,
+        evaluation: Evaluation = Evaluation(),
+        loading: Loading = Loading(),
+        seed: int = 0,
+        augmentation: Augmentation = Augmentation(),
+    ) -> None:
+        super().__init__(n_way, k_shot, n_query, meta_batch_size, evaluation, seed)
+        self.loading, self.augmentation = loading, augmentation
+        self.num_workers = loading.num_workers
+        self.bank: ImageBank | None = None
+        self.pools: dict[str, ClassPool] = {}
+        self.leaks: list[str] = []
+        self.source: EpisodeSource | None = None
+        self._images_follow_device = True
+        self._embedding: Embedding | None = None
+
+    # ---- what a data set implements
+
+    def build_bank(self) -> ImageBank:
+        """The images of all splits, from the cache where they are there already."""
+        raise NotImplementedError
+
+    def split_classes(self, bank: ImageBank) -> dict[str, list[int]]:
+        """The bank's classes that belong to "train", "val" and "test"; disjoint."""
+        raise NotImplementedError
+
+    def split_groups(self, bank: ImageBank) -> dict[str, list[list[int]]] | None:
+        """For each split, groups of classes such that a task's classes all come from one; None where there are none."""
+        return None
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Scales images from uint8 (..., C, H, W) in [0, 255] to float32 in [0, 1]."""
+        return scaled(images)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The images' (C, H, W)."""
+        return self.image_shape
+
+    def input_spec(self) -> dict[str, Any]:
+        """What a user's image must be turned into; the checkpoint carries it."""
+        return {"image_shape": list(self.image_shape), "scaling": "uint8 / 255"}
+
+    # ---- classes and features
+
+    def use_features(self, embedding: Embedding | None) -> None:
+        """Makes later loaders emit the features of a frozen backbone in place of images; None: images again."""
+        self._embedding = embedding if self.loading.cache_features else None
+
+    def trained_classes(self) -> list[str]:
+        """The names of the classes that training shows, a turned one under its own."""
+        return class_origins(self.bank, self.pools["train"].class_id.tolist()) if self.bank is not None else []
+
+    def check_unseen(self, trained: list[str], splits: Iterable[str]) -> None:
+        """Checks that none of some splits' classes were trained on, as where folders were added since.
+
+        Args:
+            trained: What `trained_classes` gave then.
+            splits: Those that are to be scored.
+
+        Raises:
+            ValueError: If they were, unless evaluation.leaks is "warn".
+        """
+        if self.bank is None:
+            return
+        for split in splits:
+            own = class_origins(self.bank, self.pools[split].class_id.tolist())
+            if seen := sorted(set(own) & set(trained)):
+                found = seen_in_training(split, seen)
+                if self.evaluation.leaks != "warn":
+                    raise refusal([found])
+                say(f"warning: {found}")
+
+    # ---- Lightning's hooks
+
+    def prepare_data(self) -> None:
+        """Fills the cache, once on each machine."""
+        if self.bank is None:  # every Trainer that is given this module asks again
+            self.bank = self.build_bank()
+
+    def setup(self, stage: str) -> None:
+        """Loads the bank and checks that every split can make its tasks and that no two share a class or an image.
+
+        Raises:
+            ValueError: If a split has too few classes or a class too few images, two splits leak, or the batch does not
+                divide over the ranks.
+        """
+        super().setup(stage)
+        if self.pools:
+            return
+        bank = self.build_bank() if self.bank is None else self.bank
+        groups = self.split_groups(bank) or {split: [classes] for split, classes in self.split_classes(bank).items()}
+        pools = {split: checked_pool(bank, groups[split], self.shapes[split], split) for split in SPLITS}
+        self.leaks = leaks_between_splits(bank, groups)
+        if self.leaks and self.evaluation.leaks != "warn":
+            raise refusal(self.leaks)
+        if self.leaks and (self.trainer is None or self.trainer.is_global_zero):
+            print(f"warning: the splits leak: {'; '.join(self.leaks)}", file=sys.stderr, flush=True)
+        seeds = {split: self.seed if split == "train" else self.evaluation.seed for split in SPLITS}
+        self.bank, self.pools, self.source = bank, pools, EpisodeSource(bank, pools, self.shapes, seeds)
+        self._images_follow_device = self._fits_device(bank.images)
+        self.pin_memory = self.loading.images_on != "device" and torch.cuda.is_available()
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Episode:
+        """Makes the Episode: from task numbers where the images are on the device, else from the images gathered."""
+        if isinstance(batch, Tensor):
+            batch = self._draw(self._split(), batch, in_features=True)
+        batch = self._normalised(batch)
+        if self.augmentation.is_on and self._split() == "train":
+            batch = augmented(batch, self.seed, self.augmentation)
+        return self._converted(batch)
+
+    # ---- episodes
+
+    def draw(self, split: str, task_id: Tensor) -> Episode:
+        """The tasks of these numbers, with their images in [0, 1]."""
+        return self._normalised(self._draw(split, task_id))
+
+    def protocol(self) -> dict[str, Any]:
+        """The task that is evaluated, as a result must state it."""
+        augmentation = {"train_augmentation": self.augmentation.describe()} if self.augmentation.is_on else {}
+        leaks = {"leaks": "; ".join(self.leaks)} if self.leaks else {}
+        return {**super().protocol(), **augmentation, **leaks}
+
+    def _draw(self, split: str, task_id: Tensor, in_features: bool = False) -> Episode:
+        """Task numbers (T,) to an Episode of uint8 images, or of features where there are some."""
+        assert self.source is not None, "setup() comes first"
+        return self.source.episode(split, task_id, in_features)
+
+    def _normalised(self, episode: Episode) -> Episode:
+        if episode.support_x.is_floating_point():  # features
+            return episode
+        return episode._replace(support_x=self.normalise(episode.support_x), query_x=self.normalise(episode.query_x))
+
+    def _fits_device(self, images: Tensor) -> bool:
+        if self.loading.images_on != "auto":
+            return self.loading.images_on == "device"
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        if device.type != "cuda":
+            return True
+        free, _ = torch.cuda.mem_get_info(device)
+        return images.numel() < free // 2
+
+    def _look_features_up(self, split: str) -> None:
+        """Done when a loader is made: a checkpoint's weights are loaded after setup()."""
+        if self.source is None:
+            return
+        features, several = None, self.trainer if self._world_size > 1 else None
+        if self._embedding is not None and not (split == "train" and self.augmentation.is_on):
+            assert self.bank is not None
+            if several and not several.is_global_zero:  # the others find in the cache what the first one computes
+                several.strategy.barrier("features")
+            name = f"{type(self).__name__} {split}"
+            features = load_features(self.bank, self.pools[split], name, self._embedding, self.normalise)
+            if several and several.is_global_zero:
+                several.strategy.barrier("features")
+        self.source.use_features(split, features)
+
+    def _gatherer(self, split: str) -> Callable[[Tensor], Episode] | None:
+        return None if self._images_follow_device else lambda task_id: self._draw(split, task_id, in_features=True)
+
+    def _loader(
+        self, split: str, batch_size: int, n_tasks: int | None, first_batch: int | Callable[[], int] = 0
+    ) -> DataLoader[Any]:
+        self._look_features_up(split)
+        return super()._loader(split, batch_size, n_tasks, first_batch)
