@@ -16,12 +16,12 @@ class Backbone(nn.Module):
 
     Attributes:
         feature_dim: D, the length of a feature vector.
-        input_shape: (C, H, W) that it takes.
+        input_shape: (C, H, W) that it takes, or (D,) where it takes vectors.
         frozen: Whether it stays as it is.
     """
 
     feature_dim: int
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     frozen: bool = False
 
     def embed(self, images: Tensor) -> Tensor:
@@ -29,8 +29,9 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W) to features (B, D); a frozen backbone passes features (B, D) through."""
-        return images if self.frozen and images.dim() == 2 else self.embed(images)
+        """Images (B, C, H, W) to features (B, D); a frozen backbone of images passes features (B, D) through."""
+        features = self.frozen and images.dim() == 2 and len(self.input_shape) > 1
+        return images if features else self.embed(images)
 
     def freeze(self) -> None:
         """Keeps the weights and running statistics as they are from now on.

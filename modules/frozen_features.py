@@ -29,7 +29,7 @@ def frozen_embedding(backbone: Backbone | None) -> FrozenEmbedding | None:
 
 def passes_features(backbone: Backbone) -> bool:
     """Whether the backbone takes features in place of images; one with a `forward` of its own may not."""
-    return backbone.frozen and type(backbone).forward is Backbone.forward
+    return backbone.frozen and len(backbone.input_shape) > 1 and type(backbone).forward is Backbone.forward
 
 
 @torch.no_grad()

@@ -1,21 +1,20 @@
 """Model-agnostic meta-learning."""
 
-from collections import OrderedDict
 from collections.abc import Iterator
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from datamodules.episode import Support
-from modules.backbones import Backbone, Conv4
-from modules.base import Learner
-from modules.functional.inner_loop import inner_loop, sgd
-from modules.functional.networks import Variables, for_each_task, part
+from modules.backbones import Backbone
+from modules.functional.inner_loop import Update, sgd
+from modules.functional.networks import Variables, part
+from modules.gradient_learner import GradientLearner
 from modules.learn2learn_loop import learn2learn_inner_loop
 from modules.outer_loop import OuterLoop
 from modules.settings import check_positive
 
 
-class MAML(Learner):
+class MAML(GradientLearner):
     """Learns an initialisation from which a few gradient steps on the support set solve a task.
 
     The batch's own statistics normalise where the backbone has no running ones, as in the authors' code, so the
@@ -37,6 +36,8 @@ class MAML(Learner):
         Algorithm 2.
     """
 
+    in_learn2learn = True  # whether outer.task_strategy may ask for that library's inner loop
+
     def __init__(
         self,
         n_way: int = 5,
@@ -50,45 +51,29 @@ class MAML(Learner):
         outer: OuterLoop = OuterLoop(),
     ) -> None:
         check_positive(inner_lr=inner_lr, eval_inner_lr=eval_inner_lr)
-        backbone = Conv4() if backbone is None else backbone
-        super().__init__(with_linear_head(backbone, n_way), outer)
+        super().__init__(n_way, backbone, inner_steps, eval_inner_steps, transductive, outer)
         self.save_hyperparameters()
-        self.fixed_way, self.input_shape = n_way, backbone.input_shape
-        self.inner_lr, self.inner_steps, self.first_order = inner_lr, inner_steps, first_order
+        self.inner_lr, self.first_order = inner_lr, first_order
         self.eval_inner_lr = inner_lr if eval_inner_lr is None else eval_inner_lr
-        self.eval_inner_steps = inner_steps if eval_inner_steps is None else eval_inner_steps
-        self.transductive = transductive
+
+    def rule(self, params: Variables) -> Update:
+        """Gradient descent, equation (1)."""
+        return sgd(self.inner_lr if self.training else self.eval_inner_lr)
+
+    def drops_second_derivatives(self) -> bool:
+        """Whether this is FOMAML."""
+        return self.first_order
 
     def adapt(
         self, params: Variables, support: Support, n_way: int, steps: int, noise: Tensor | None
     ) -> Iterator[Variables]:
-        """Gradient descent on the support loss; a state is T sets of fast weights, name -> (T, *shape).
-
-        Tasks of fewer classes than the network has outputs leave the last ones unused.
-        """
-        lr = self.inner_lr if self.training else self.eval_inner_lr
-        shared = self.trainable(params)
-        others = {name: value for name, value in params.items() if name not in shared}
+        """Gradient steps on the support loss, by learn2learn where that is asked for."""
+        if self.task_strategy != "learn2learn" or not self.in_learn2learn:
+            return super().adapt(params, support, n_way, steps, noise)
 
         def loss(outputs: Tensor, targets: Tensor) -> Tensor:
             return self.objective.loss(outputs[..., :n_way], targets)
 
-        if self.task_strategy == "learn2learn":
-            buffers = part({name: params[name] for name in self.updated_buffers()}, "network.")
-            return learn2learn_inner_loop(self.network, buffers, support, loss, lr, steps, self.first_order)
-
-        def support_loss(step: int, fast_params: Variables) -> Tensor:
-            outputs = self.forward_network(fast_params | others, support.x)  # (T, S, n_outputs)
-            return loss(outputs, support.y).mean(1)  # (T,)
-
-        initial = for_each_task(shared, len(support.x))
-        return inner_loop(support_loss, initial, sgd(lr), steps, self.first_order, keep_graph=self.training)
-
-    def predict(self, params: Variables, state: Variables, query_x: Tensor) -> Tensor:
-        """Logits (T, Q, n_outputs) of the network with each task's fast weights."""
-        return self.forward_network(params | state, query_x)
-
-
-def with_linear_head(backbone: Backbone, n_outputs: int) -> nn.Module:
-    """The backbone with a linear output layer on its features."""
-    return nn.Sequential(OrderedDict(backbone=backbone, head=nn.Linear(backbone.feature_dim, n_outputs)))
+        lr = self.inner_lr if self.training else self.eval_inner_lr
+        buffers = part({name: params[name] for name in self.updated_buffers()}, "network.")
+        return learn2learn_inner_loop(self.network, buffers, support, loss, lr, steps, self.first_order)

@@ -38,7 +38,7 @@ class Method(pl.LightningModule):
     inner_steps: int = 0  # of training
     eval_inner_steps: int = 0
     fixed_way: int | None = None  # classes of every task, for a network with an output for each
-    input_shape: tuple[int, int, int] | None = None  # (C, H, W) that the network takes
+    input_shape: tuple[int, ...] | None = None  # (C, H, W) that the network takes
     # whether a task's queries see each other, through batch statistics, in the headline score
     transductive: bool = False
 
@@ -125,12 +125,20 @@ class Method(pl.LightningModule):
 
     # ---- for methods
 
-    def forward_network(self, variables: Variables, x: Tensor) -> Tensor:
-        """Applies the network to T tasks: variables by their name in `params`, x (T, B, ...) -> (T, B, ...)."""
+    def forward_network(self, variables: Variables, x: Tensor, layer: str = "") -> Tensor:
+        """Applies the network to T tasks: variables by their name in `params`, x (T, B, ...) -> (T, B, ...).
+
+        Args:
+            variables: Each shared by all tasks, (*shape), or of each task, (T, *shape).
+            x: What the network takes, or a layer of it.
+            layer: A layer's name, to apply that alone; "": all.
+        """
+        network = self.network.get_submodule(layer)
+        own = part(variables, f"network.{layer}." if layer else "network.")
         if self._shares_weights:
-            return forward_shared(self.network, part(variables, "network."), x)
+            return forward_shared(network, own, x)
         strategy = "loop" if self.task_strategy == "learn2learn" else self.task_strategy
-        return forward_tasks(self.network, part(variables, "network."), x, cast(Strategy, strategy))
+        return forward_tasks(network, own, x, cast(Strategy, strategy))
 
     @contextmanager
     def sharing_weights(self) -> Iterator[None]:
@@ -140,6 +148,11 @@ class Method(pl.LightningModule):
             yield
         finally:
             self._shares_weights = False
+
+    @property
+    def outer_step(self) -> int:
+        """The outer steps taken so far, for what changes in the course of training."""
+        return self._trainer.global_step if self._trainer else 0
 
     @property
     def task_strategy(self) -> str:

@@ -13,7 +13,7 @@ from modules.base import Learner
 from modules.functional.inner_loop import adam, inner_loop, sgd
 from modules.functional.mini_batches import mini_batch_indices, take
 from modules.functional.networks import Variables, for_each_task
-from modules.maml import with_linear_head
+from modules.gradient_learner import with_linear_head
 from modules.outer_loop import OuterLoop
 from modules.settings import check_positive
 

@@ -77,6 +77,22 @@ def sgd(lr: float) -> Update:
     return update
 
 
+def sgd_with(rate: Callable[[int, str], Tensor]) -> Update:
+    """Gradient descent with step sizes of their own, learned ones: theta <- theta - alpha * g, product by product.
+
+    Args:
+        rate: (step, name) -> alpha, of any shape that broadcasts against the weights (T, *shape).
+
+    Reference:
+        Li, Zhou, Chen and Li, "Meta-SGD: Learning to Learn Quickly for Few-Shot Learning", 2017, equation (2).
+    """
+
+    def update(step: int, params: Variables, gradients: Variables, moments: Variables) -> tuple[Variables, Variables]:
+        return {name: value - rate(step, name) * gradients[name] for name, value in params.items()}, moments
+
+    return update
+
+
 def adam(lr: float, beta1: float = 0.0, beta2: float = 0.999, eps: float = 1e-8) -> Update:
     """Adam; with beta1 = 0, Reptile's inner optimiser, only the second moment is carried from step to step.
 

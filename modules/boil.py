@@ -1,0 +1,20 @@
+"""Body only update in inner loop: MAML whose inner loop moves everything but the output layer."""
+
+from modules.functional.networks import Variables
+from modules.maml import MAML
+
+
+class BOIL(MAML):
+    """MAML whose inner loop moves the backbone only; the output layer learns in the outer loop alone.
+
+    So a task has to change the features, where ANIL reuses them.
+
+    Reference:
+        Oh, Yoo, Kim and Yun, "BOIL: Towards Representation Change for Few-shot Learning", ICLR 2021, section 3.
+    """
+
+    in_learn2learn = False
+
+    def fast(self, params: Variables) -> Variables:
+        """The backbone's weights."""
+        return {name: value for name, value in super().fast(params).items() if not name.startswith("network.head.")}

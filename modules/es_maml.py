@@ -1,0 +1,157 @@
+"""ES-MAML: meta-learning by evolution strategies, from function values alone."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from datamodules.counter import random_bits
+from datamodules.episode import Episode, Support
+from modules.backbones import Backbone
+from modules.functional.evolution import evolution_gradient, normal_numbers
+from modules.functional.networks import Variables
+from modules.gradient_learner import GradientLearner
+from modules.outer_loop import OuterLoop
+from modules.settings import check_positive
+
+DIRECTIONS_STREAM = 1 << 23  # keeps these draws apart from those of tasks, mini-batches and augmentation
+
+
+class ESMAML(GradientLearner):
+    """MAML without a derivative anywhere: both loops follow estimates from perturbed weights.
+
+    So it also trains what cannot be differentiated, such as the accuracy itself. An outer step evaluates `directions`
+    pairs of perturbed initialisations of each task, and adapts every one of them by `inner_directions` pairs for each
+    inner step; all are computed as so many tasks at once. It suits small networks.
+
+    Args:
+        n_way: Classes of a task: outputs of the network.
+        backbone: Features below the linear output layer; None: Conv4 with strides, for 28x28 greyscale.
+        improve: What both loops improve: the "loss", or the "score", e.g. the accuracy.
+        sigma: Standard deviation of the outer loop's perturbations.
+        directions: Pairs of perturbed initialisations for each task.
+        inner_lr: Step size of the inner loop.
+        inner_steps: Inner steps in training.
+        inner_sigma: Standard deviation of the inner loop's perturbations.
+        inner_directions: Pairs of perturbed weights for each inner step.
+        eval_inner_steps: Inner steps in evaluation; None: `inner_steps`.
+        transductive: Whether the headline score normalises a task's queries together.
+        outer: The outer loop.
+
+    Reference:
+        Song, Gao, Yang, Choromanski, Pacchiano and Tang, "ES-MAML: Simple Hessian-Free Meta Learning", ICLR 2020,
+        Algorithm 3 with the adaptation operator of Algorithm 2. Deviations: the outer estimate is antithetic too, and
+        all of a task's outer perturbations are adapted with the same inner directions, which lowers its variance.
+    """
+
+    through_steps = False
+
+    def __init__(
+        self,
+        n_way: int = 5,
+        backbone: Backbone | None = None,
+        improve: Literal["loss", "score"] = "loss",
+        sigma: float = 0.1,
+        directions: int = 16,
+        inner_lr: float = 0.4,
+        inner_steps: int = 1,
+        inner_sigma: float = 0.1,
+        inner_directions: int = 16,
+        eval_inner_steps: int | None = None,
+        transductive: bool = True,
+        outer: OuterLoop = OuterLoop(),
+    ) -> None:
+        check_positive(sigma=sigma, directions=directions, inner_lr=inner_lr)
+        check_positive(inner_sigma=inner_sigma, inner_directions=inner_directions)
+        super().__init__(n_way, backbone, inner_steps, eval_inner_steps, transductive, outer)
+        self.save_hyperparameters()
+        self.improve, self.sigma, self.directions = improve, sigma, directions
+        self.inner_lr, self.inner_sigma, self.inner_directions = inner_lr, inner_sigma, inner_directions
+
+    @property
+    def sets_of_weights(self) -> int:
+        """Those that an inner step evaluates for a task: each perturbed, and in training each of the outer loop's."""
+        return 2 * self.inner_directions * (2 * self.directions if self.training else 1)
+
+    def draw_noise(self, task_id: Tensor, n_support: int, steps: int) -> Tensor:
+        """Directions, (T, steps * inner_directions, P), standard normal; in training then `directions` of the outer."""
+        n_rows = steps * self.inner_directions + (self.directions if self.training else 0)
+        n_weights = sum(value.numel() for value in self.fast(self.variables()).values())
+        bits = random_bits(0, DIRECTIONS_STREAM, task_id, n_rows * n_weights)
+        return normal_numbers(bits).unflatten(1, (n_rows, n_weights))
+
+    @torch.no_grad()
+    def adapt(
+        self, params: Variables, support: Support, n_way: int, steps: int, noise: Tensor | None
+    ) -> Iterator[Variables]:
+        """Steps along estimated gradients of the support loss; a state is T sets of weights, name -> (T, *shape)."""
+        assert noise is not None, "the directions are drawn by draw_noise"
+        start = self._flat(params).expand(len(support.x), 1, -1)  # (T, 1, P)
+        for weights in self._descended(params, start, support, n_way, steps, noise):
+            yield {name: value.squeeze(1) for name, value in self._named(params, weights).items()}
+
+    @torch.no_grad()
+    def outer_gradients(
+        self, params: Variables, episode: Episode, noise: Tensor | None
+    ) -> tuple[Variables, dict[str, Tensor]]:
+        """The estimate of Algorithm 3's update with its sign turned, a mean over the T tasks."""
+        assert noise is not None, "the directions are drawn by draw_noise"
+        n_way, inner, outer = episode.class_id.shape[1], noise[:, : -self.directions], noise[:, -self.directions :]
+        start = self._flat(params) + self.sigma * torch.cat([outer, -outer], dim=1)  # (T, 2 * directions, P)
+        *_, weights = self._descended(params, start, episode.support, n_way, self.inner_steps, inner)
+        outputs = self._outputs(params, weights, episode.query_x, keeps_statistics=True)  # (T, 2 * directions, Q, n)
+        cost = self._cost(outputs[..., :n_way], episode.query_y).unsqueeze(1)  # (T, 1, 2 * directions)
+        above, below = cost.split(self.directions, dim=2)
+        gradient = evolution_gradient(above, below, outer, self.sigma).mean((0, 1))  # (P,)
+        y = episode.query_y.unsqueeze(1).expand(outputs.shape[:3])
+        loss, score = self.objective.loss(outputs, y), self.objective.score(outputs, y)
+        return self._named(params, gradient), {"loss": loss.mean(), self.objective.score_name: score.mean()}
+
+    def _descended(
+        self, params: Variables, weights: Tensor, support: Support, n_way: int, steps: int, noise: Tensor
+    ) -> Iterator[Tensor]:
+        """M sets of weights of each task, (T, M, P), after 0, 1, ..., `steps` inner steps."""
+        yield weights
+        n, m = self.inner_directions, weights.shape[1]
+        for step in range(steps):
+            directions = noise[:, step * n : (step + 1) * n]  # (T, N, P)
+            moves = self.inner_sigma * torch.cat([directions, -directions], dim=1)  # (T, 2N, P)
+            around = (weights.unsqueeze(2) + moves.unsqueeze(1)).flatten(1, 2)  # (T, M * 2N, P)
+            outputs = self._outputs(params, around, support.x)[..., :n_way]  # (T, M * 2N, S, n_way)
+            cost = self._cost(outputs, support.y).unflatten(1, (m, 2 * n))  # (T, M, 2N)
+            gradient = evolution_gradient(cost[..., :n], cost[..., n:], directions, self.inner_sigma)  # (T, M, P)
+            weights = weights - self.inner_lr * gradient
+            yield weights
+
+    def _cost(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """What is to fall, of each set of weights: outputs (T, M, B, n), targets (T, B) -> (T, M)."""
+        y = targets.unsqueeze(1).expand(outputs.shape[:3])
+        if self.improve == "loss":
+            return self.objective.loss(outputs, y).float().mean(2)
+        score = self.objective.score(outputs, y).mean(2)
+        return -score if self.objective.higher_is_better else score
+
+    def _outputs(self, params: Variables, weights: Tensor, x: Tensor, keeps_statistics: bool = False) -> Tensor:
+        """The outputs of M sets of weights (T, M, P) for each task's examples (T, B, ...), (T, M, B, n_outputs)."""
+        n_tasks, m = weights.shape[:2]
+        given = {n: v for n, v in params.items() if n.startswith("network.")}
+        statistics = {n: v for n, v in self.updated_buffers().items() if params[n].dim() > v.dim()}  # (T, C) in params
+        copies = {name: params[name].repeat_interleave(m, dim=0) for name in statistics}
+        named = {name: value.flatten(0, 1) for name, value in self._named(params, weights).items()}
+        outputs = self.forward_network(given | copies | named, x.repeat_interleave(m, dim=0))
+        if keeps_statistics:
+            for name, copy in copies.items():
+                of_tasks = copy.unflatten(0, (n_tasks, m))
+                params[name].copy_(of_tasks.mean(1) if copy.is_floating_point() else of_tasks[:, 0])
+        return outputs.unflatten(0, (n_tasks, m))
+
+    def _flat(self, params: Variables) -> Tensor:
+        """All weights that are learned, (P,)."""
+        return torch.cat([value.flatten() for value in self.fast(params).values()])
+
+    def _named(self, params: Variables, weights: Tensor) -> Variables:
+        """(..., P) -> name -> (..., *shape)."""
+        fast = self.fast(params)
+        parts = weights.split([value.numel() for value in fast.values()], dim=-1)
+        return {n: part.unflatten(-1, params[n].shape) for n, part in zip(fast, parts, strict=True)}

@@ -1,0 +1,41 @@
+"""LEO's pieces: from the codes of a task's examples to the distribution of its classifier."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+SMALLEST_DEVIATION = 1e-10
+
+
+def all_pairs(codes: Tensor) -> Tensor:
+    """Each code beside each of its task's, itself included: (T, S, L) -> (T, S, S, 2 L)."""
+    n = codes.shape[1]
+    left = codes.unsqueeze(2).expand(-1, -1, n, -1)  # (T, S, S, L)
+    return torch.cat([left, left.transpose(1, 2)], dim=-1)
+
+
+def split_gaussian(parameters: Tensor, offset: float) -> tuple[Tensor, Tensor]:
+    """A network's outputs as a normal distribution's mean and standard deviation.
+
+    Args:
+        parameters: (..., 2 L).
+        offset: The deviation where the network puts out 0.
+
+    Returns:
+        Mean and deviation, (..., L) each; the deviation is exp(output) - (1 - offset), and above 0.
+    """
+    mean, raw = parameters.chunk(2, dim=-1)
+    return mean, (raw.exp() - (1 - offset)).clamp(min=SMALLEST_DEVIATION)
+
+
+def divergence_at(sample: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
+    """log N(sample; mean, deviation) - log N(sample; 0, 1), whose expectation is the KL divergence: (...) each."""
+    standardised = (sample - mean) / deviation
+    return 0.5 * (sample.square() - standardised.square()) - deviation.log()
+
+
+def orthogonality_penalty(rows: Tensor) -> Tensor:
+    """The mean squared difference between the rows' correlations and the identity: (L, D) -> ()."""
+    unit = functional.normalize(rows, dim=1)  # (L, D)
+    identity = torch.eye(len(rows), dtype=rows.dtype, device=rows.device)
+    return (unit @ unit.T - identity).square().mean()

@@ -1,0 +1,106 @@
+"""MAML with implicit gradients: the outer gradient needs where the inner loop ended, not how it got there."""
+
+import torch
+from torch import Tensor
+
+from datamodules.episode import Episode
+from modules.backbones import Backbone
+from modules.functional.conjugate_gradient import conjugate_gradient
+from modules.functional.inner_loop import Update, sgd
+from modules.functional.networks import Variables
+from modules.gradient_learner import GradientLearner
+from modules.outer_loop import OuterLoop
+from modules.settings import check_positive
+
+
+class IMAML(GradientLearner):
+    """Learns an initialisation to which the inner loop is held by a spring, through the optimum that this makes.
+
+    The inner loop descends the support loss plus lambda / 2 |phi - theta|^2. At its minimum the outer gradient solves
+    (I + H / lambda) x = g, with H the Hessian of the support loss and g the gradient of the query loss, both at phi; a
+    few conjugate gradients do it. Memory does not grow with the inner steps.
+
+    Args:
+        n_way: Classes of a task: outputs of the network.
+        backbone: Features below the linear output layer; None: Conv4 with strides, for 28x28 greyscale.
+        inner_lr: Step size of the inner loop.
+        inner_steps: Inner steps in training.
+        eval_inner_steps: Inner steps in evaluation; None: `inner_steps`.
+        regularisation: lambda, the spring's strength.
+        cg_steps: Conjugate gradients; 0: x = g, first order.
+        cg_damping: Added to I: H is no minimum's where the inner loop stops early.
+        transductive: Whether the headline score normalises a task's queries together.
+        outer: The outer loop.
+
+    Reference:
+        Rajeswaran, Finn, Kakade and Levine, "Meta-Learning with Implicit Gradients", NeurIPS 2019, Algorithms 1 and 2,
+        equations (3) and (6).
+    """
+
+    through_steps = False
+
+    def __init__(
+        self,
+        n_way: int = 5,
+        backbone: Backbone | None = None,
+        inner_lr: float = 0.1,
+        inner_steps: int = 16,
+        eval_inner_steps: int | None = None,
+        regularisation: float = 2.0,
+        cg_steps: int = 5,
+        cg_damping: float = 1.0,
+        transductive: bool = True,
+        outer: OuterLoop = OuterLoop(),
+    ) -> None:
+        check_positive(inner_lr=inner_lr, regularisation=regularisation)
+        for name, value in (("cg_steps", cg_steps), ("cg_damping", cg_damping)):
+            if value < 0:
+                raise ValueError(f"{name} must be 0 or more, got {value}.")
+        super().__init__(n_way, backbone, inner_steps, eval_inner_steps, transductive, outer)
+        self.save_hyperparameters()
+        self.inner_lr, self.regularisation = inner_lr, regularisation
+        self.cg_steps, self.cg_damping = cg_steps, cg_damping
+
+    def rule(self, params: Variables) -> Update:
+        """Gradient descent."""
+        return sgd(self.inner_lr)
+
+    def inner_loss(self, fast_params: Variables, initial: Variables, loss: Tensor) -> Tensor:
+        """The support loss and the spring's energy, (T,): equation (3)."""
+        moved = [(value - initial[name]).flatten(1).square().sum(1) for name, value in fast_params.items()]  # (T,) each
+        return loss + 0.5 * self.regularisation * torch.stack(moved).sum(0)
+
+    def outer_gradients(
+        self, params: Variables, episode: Episode, noise: Tensor | None
+    ) -> tuple[Variables, dict[str, Tensor]]:
+        """The implicit gradient, equation (6), a mean over the T tasks."""
+        n_way = episode.class_id.shape[1]
+        *_, state = self.adapt(params, episode.support, n_way, self.inner_steps, noise)
+        adapted = {name: value.detach().requires_grad_() for name, value in state.items()}  # (T, *shape)
+        scale = self.loss_scale()
+        outputs = self.predict(params, adapted, episode.query_x)
+        losses = self.objective.loss(outputs, episode.query_y).mean(1)  # (T,)
+        right = _flat(torch.autograd.grad(losses.sum() * scale, list(adapted.values()))) / scale  # (T, P)
+        solution = right
+        if self.cg_steps:
+            copies = {name: value.detach().clone() for name, value in params.items()}  # no statistics are updated twice
+            support_outputs = self.predict(copies, adapted, episode.support_x)[..., :n_way]
+            support_loss = self.objective.loss(support_outputs, episode.support_y).mean(1)  # (T,)
+            gradient = _flat(torch.autograd.grad(support_loss.sum(), list(adapted.values()), create_graph=True))
+
+            def product(vector: Tensor) -> Tensor:
+                hessian = torch.autograd.grad(gradient, list(adapted.values()), vector, retain_graph=True)
+                return (1 + self.cg_damping) * vector + _flat(hessian) / self.regularisation
+
+            solution = conjugate_gradient(product, right, self.cg_steps)
+        sizes = [value[0].numel() for value in adapted.values()]
+        means = solution.mean(0).split(sizes)
+        gradients = {n: mean.view_as(params[n]) for (n, mean) in zip(adapted, means, strict=True)}
+        score = self.objective.score(outputs.detach(), episode.query_y).mean()
+        return gradients, {"loss": losses.detach().mean(), self.objective.score_name: score}
+
+
+def _flat(values: tuple[Tensor, ...]) -> Tensor:
+    """(T, *shape) each -> (T, P), in float32 at least."""
+    flat = torch.cat([value.flatten(1) for value in values], dim=1)
+    return flat.to(torch.promote_types(flat.dtype, torch.float32))

@@ -1,0 +1,131 @@
+"""MAML++: MAML with what makes it train well."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from datamodules.episode import Episode
+from modules.backbones import Backbone
+from modules.functional.inner_loop import Update, sgd, sgd_with
+from modules.functional.multi_step_loss import step_weights
+from modules.functional.networks import Variables
+from modules.gradient_learner import GradientLearner
+from modules.meta_sgd import key_of
+from modules.outer_loop import OuterLoop
+from modules.settings import check_positive
+
+
+class MAMLPlusPlus(GradientLearner):
+    """MAML with a step size for each layer and step, batch normalisation for each step, and an annealed outer loss.
+
+    Each of them can be switched off; with all off, and a constant outer step size, it is MAML.
+
+    Args:
+        n_way: Classes of a task: outputs of the network.
+        backbone: Features below the linear output layer; None: Conv4 with strides, for 28x28 greyscale.
+        inner_lr: Step size of the inner loop, or what the learned ones begin with.
+        inner_steps: Inner steps in training.
+        eval_inner_steps: Inner steps in evaluation; None: `inner_steps`. Those beyond training's are as its last.
+        learn_inner_lr: Learn a step size for each tensor of weights and each step.
+        per_step_norm: Batch normalisation has a scale, a shift and, with a backbone of running_stats, statistics of its
+            own for each step; the outer loop alone learns the former.
+        multi_step_loss_steps: Outer steps in which the loss goes from the mean over all inner steps to the last one's;
+            0: always the last one's.
+        first_order_steps: Outer steps in which second derivatives are dropped, before they are taken.
+        transductive: Whether the headline score normalises a task's queries together.
+        outer: The outer loop; its step size falls as a cosine.
+
+    Reference:
+        Antoniou, Edwards and Storkey, "How to Train Your MAML", ICLR 2019, section 4. As in the authors' code, the
+        query set after step k is normalised as in step k. Deviations: the outer loss is annealed at every outer step
+        instead of every 500; the outer step size falls to 0 instead of 1e-5.
+    """
+
+    def __init__(
+        self,
+        n_way: int = 5,
+        backbone: Backbone | None = None,
+        inner_lr: float = 0.1,
+        inner_steps: int = 5,
+        eval_inner_steps: int | None = None,
+        learn_inner_lr: bool = True,
+        per_step_norm: bool = True,
+        multi_step_loss_steps: int = 5000,
+        first_order_steps: int = 0,
+        transductive: bool = True,
+        outer: OuterLoop = OuterLoop(schedule="cosine"),
+    ) -> None:
+        check_positive(inner_lr=inner_lr, inner_steps=inner_steps)
+        for name, steps in (("multi_step_loss_steps", multi_step_loss_steps), ("first_order_steps", first_order_steps)):
+            if steps < 0:
+                raise ValueError(f"{name} must be 0 or more, got {steps}.")
+        super().__init__(n_way, backbone, inner_steps, eval_inner_steps, transductive, outer)
+        self.save_hyperparameters()
+        self.fixed_lr = inner_lr
+        self.multi_step_loss_steps, self.first_order_steps = multi_step_loss_steps, first_order_steps
+        self.norms = nn.ModuleDict()
+        if per_step_norm:
+            layers = {name: v for name, v in self.network.named_modules() if isinstance(v, _BatchNorm)}
+            self.norms = nn.ModuleDict({key_of(name): StepNorm(layer, inner_steps) for name, layer in layers.items()})
+        self.inner_lr = nn.ParameterDict(
+            {key_of(name): torch.full((inner_steps,), inner_lr) for name in self.fast(self.variables())}
+            if learn_inner_lr
+            else {}
+        )
+
+    def rule(self, params: Variables) -> Update:
+        """Gradient descent with the step size of a tensor and a step, where they are learned."""
+        if not self.inner_lr:
+            return sgd(self.fixed_lr)
+        return sgd_with(lambda step, name: params[f"inner_lr.{key_of(name)}"][self._trained(step)])
+
+    def at_step(self, params: Variables, step: int, n_tasks: int) -> Variables:
+        """The scales, shifts and statistics that batch normalisation has in a step, each (T, C)."""
+        chosen: Variables = {}
+        for key in self.norms:
+            for name in ("weight", "bias", "running_mean", "running_var"):
+                of_steps = params.get(f"norms.{key}.{name}")  # (K, C); statistics in training (T, K, C)
+                if of_steps is not None:
+                    value = of_steps[..., self._trained(step), :]  # a view, so that its update in place is kept
+                    chosen[f"network.{key.replace('/', '.')}.{name}"] = value.expand(n_tasks, value.shape[-1])
+        return chosen
+
+    def query_loss(self, params: Variables, episode: Episode, noise: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The weighted sum of the query losses after each step, (T,); and the outputs after the last."""
+        weights = step_weights(self.inner_steps, self._annealed())
+        total = torch.zeros(len(episode.task_id), device=episode.query_x.device)
+        states = self.adapt(params, episode.support, episode.class_id.shape[1], self.inner_steps, noise)
+        for weight, state in zip([0.0, *weights], states, strict=True):
+            if weight:
+                outputs = self.predict(params, state, episode.query_x)  # (T, Q, n_outputs)
+                total = total + weight * self.objective.loss(outputs, episode.query_y).mean(1)
+        return total, outputs
+
+    def drops_second_derivatives(self) -> bool:
+        """Whether training is still in its first-order part."""
+        return self.outer_step < self.first_order_steps
+
+    def _annealed(self) -> float:
+        return self.outer_step / self.multi_step_loss_steps if self.multi_step_loss_steps else 1.0
+
+    def _trained(self, step: int) -> int:
+        return min(step, self.inner_steps - 1)
+
+
+class StepNorm(nn.Module):
+    """The variables of one batch normalisation for each inner step; those of the layer itself are used no more.
+
+    Args:
+        layer: The batch normalisation.
+        n_steps: K.
+    """
+
+    def __init__(self, layer: _BatchNorm, n_steps: int) -> None:
+        super().__init__()
+        for name, value in [*layer.named_parameters(), *layer.named_buffers()]:
+            repeated = value.detach().expand(n_steps, *value.shape).clone()  # (K, C)
+            if value.is_floating_point() and isinstance(value, nn.Parameter):
+                self.register_parameter(name, nn.Parameter(repeated))
+                value.requires_grad = False
+            elif value.is_floating_point():
+                self.register_buffer(name, repeated)
