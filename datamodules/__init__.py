@@ -11,6 +11,7 @@ from datamodules.image_folder import ImageFolder
 from datamodules.mini_imagenet import MiniImageNet
 from datamodules.omniglot import Omniglot
 from datamodules.settings import Evaluation, Loading
+from datamodules.sinusoid import Sinusoid
 from datamodules.support_query import SupportQuery
 from datamodules.tiered_imagenet import TieredImageNet
 
@@ -28,6 +29,7 @@ __all__ = [
     "Loading",
     "MiniImageNet",
     "Omniglot",
+    "Sinusoid",
     "SupportQuery",
     "TieredImageNet",
 ]

@@ -11,14 +11,14 @@ from torch.utils.data import DataLoader
 from datamodules.augmentation import Augmentation, augmented
 from datamodules.base import EpisodeDataModule
 from datamodules.episode import Episode
-from datamodules.episode_source import SPLITS, EpisodeSource
+from datamodules.episode_source import EpisodeSource
 from datamodules.feature_bank import Embedding, load_features
 from datamodules.image_bank import ImageBank
 from datamodules.input_spec import scaled
 from datamodules.leaks import class_origins, leaks_between_splits, refusal, seen_in_training
 from datamodules.pools import checked_pool
 from datamodules.progress import say
-from datamodules.sampling import ClassPool
+from datamodules.sampling import SPLITS, ClassPool
 from datamodules.settings import Evaluation, Loading
 
 
@@ -141,7 +141,7 @@ class BankDataModule(EpisodeDataModule):
             raise refusal(self.leaks)
         if self.leaks and (self.trainer is None or self.trainer.is_global_zero):
             print(f"warning: the splits leak: {'; '.join(self.leaks)}", file=sys.stderr, flush=True)
-        seeds = {split: self.seed if split == "train" else self.evaluation.seed for split in SPLITS}
+        seeds = {split: self.seed_of(split) for split in SPLITS}
         self.bank, self.pools, self.source = bank, pools, EpisodeSource(bank, pools, self.shapes, seeds)
         self._images_follow_device = self._fits_device(bank.images)
         self.pin_memory = self.loading.images_on != "device" and torch.cuda.is_available()

@@ -136,6 +136,10 @@ class EpisodeDataModule(pl.LightningDataModule):
         """
         return self._converted(self.draw(split, task_id))
 
+    def seed_of(self, split: str) -> int:
+        """The seed of a split's tasks: validation and test are the same for every training seed."""
+        return self.seed if split == "train" else self.evaluation.seed
+
     def protocol(self) -> dict[str, Any]:
         """The task that is evaluated, as a result must state it."""
         train, held_out = asdict(self.shapes["train"]), asdict(self.shapes["test"])

@@ -1,7 +1,7 @@
 """What a data module emits: episodes, and what is asked of a model that sees them."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,17 +16,17 @@ class Support(NamedTuple):
 
 
 class Episode(NamedTuple):
-    """T few-shot tasks. Labels are relabelled to [0, n_way) inside each task.
+    """T few-shot tasks. Labels are relabelled to [0, n_way) inside each task; in regression they are float targets.
 
     A NamedTuple collates, pins, moves to a device and gives Lightning its batch size (T) with no code of ours.
     """
 
     support_x: Tensor  # (T, n_way * k_shot, *input_shape)
-    support_y: Tensor  # (T, n_way * k_shot), int64
+    support_y: Tensor  # (T, n_way * k_shot), int64 or float32
     query_x: Tensor  # (T, n_way * n_query, *input_shape)
-    query_y: Tensor  # (T, n_way * n_query), int64
+    query_y: Tensor  # (T, n_way * n_query), int64 or float32
     task_id: Tensor  # (T,), int64: the number that draws this task again
-    class_id: Tensor  # (T, n_way), int64: which of the bank's classes
+    class_id: Tensor  # (T, n_way), int64: which of the bank's classes; 0 where there are none
 
     @property
     def support(self) -> Support:
@@ -41,13 +41,21 @@ class Episode(NamedTuple):
 class Objective(NamedTuple):
     """What the data asks of a model: the loss to train on and the score to report.
 
-    Both take outputs (..., n_outputs) and targets (...), and return one float for each example, (...).
+    Loss and score take outputs (..., n_outputs) and targets (...), and return one float for each example, (...).
     """
 
     name: str
     loss: Callable[[Tensor, Tensor], Tensor]
     score: Callable[[Tensor, Tensor], Tensor]
     score_name: str
+    higher_is_better: bool  # of the score
+    is_share: bool  # whether the score is a share of 1, which a reader wants in percent
+    answer: Callable[[Tensor], Tensor]  # what a user gets: outputs (..., n_outputs) to (..., n) in float32
+
+    @property
+    def direction(self) -> Literal["max", "min"]:
+        """What a run wants of the score."""
+        return "max" if self.higher_is_better else "min"
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
@@ -69,4 +77,45 @@ def correct(logits: Tensor, targets: Tensor) -> Tensor:
     return (logits.argmax(-1) == targets).to(torch.float32)
 
 
-CLASSIFICATION = Objective("classification", loss=cross_entropy, score=correct, score_name="accuracy")
+def probabilities(logits: Tensor) -> Tensor:
+    """The probability of each class: (..., n_way) -> (..., n_way), float32 or float64; each row sums to 1."""
+    return at_least_float32(logits).softmax(-1)
+
+
+def squared_error(values: Tensor, targets: Tensor) -> Tensor:
+    """The squared error of each example, in float32 under mixed precision too.
+
+    Args:
+        values: (..., 1).
+        targets: (...), float.
+
+    Returns:
+        (...), float.
+    """
+    return (at_least_float32(values).squeeze(-1) - targets).square()
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """The values, of the same shape, not in less than float32."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+CLASSIFICATION = Objective(
+    "classification",
+    loss=cross_entropy,
+    score=correct,
+    score_name="accuracy",
+    higher_is_better=True,
+    is_share=True,
+    answer=probabilities,
+)
+REGRESSION = Objective(
+    "regression",
+    loss=squared_error,
+    score=squared_error,
+    score_name="mse",
+    higher_is_better=False,
+    is_share=False,
+    answer=at_least_float32,
+)
+OBJECTIVES = {objective.name: objective for objective in (CLASSIFICATION, REGRESSION)}

@@ -6,9 +6,7 @@ from torch import Tensor
 from datamodules.episode import Episode
 from datamodules.feature_bank import SplitFeatures
 from datamodules.image_bank import ImageBank
-from datamodules.sampling import ClassPool, EpisodeShape, draw_tasks
-
-SPLITS = ("train", "val", "test")
+from datamodules.sampling import SPLITS, ClassPool, EpisodeShape, draw_tasks
 
 
 class EpisodeSource:

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from datamodules.counter import random_bits, random_integers
 
+SPLITS = ("train", "val", "test")
+
 
 @dataclass(frozen=True)
 class EpisodeShape:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from datamodules.episode import Episode, Support
+from datamodules.episode import OBJECTIVES, Episode, Support
 from modules.classifier import Classifier
 from modules.cuda_graph import GraphedGradient
 from modules.evaluation import TaskScores, score_names, score_tasks
@@ -36,6 +36,8 @@ class Learner(Method):
         network: The network that a method trains.
         outer: The outer loop's settings.
     """
+
+    objectives: tuple[str, ...] = ("classification", "regression")  # what the method can be asked for
 
     def __init__(self, network: nn.Module, outer: OuterLoop) -> None:
         super().__init__(network, outer)
@@ -199,18 +201,19 @@ class Learner(Method):
         self.log_dict(self._scores.compute("test", (score, f"{score}_transductive", f"{score}_inductive")))
 
     def predict_step(self, episode: Episode, batch_idx: int) -> dict[str, Tensor]:
-        """Classifies the queries of T tasks, inductively; a single task's may come in several batches.
+        """Answers the queries of T tasks, inductively; a single task's may come in several batches.
 
         Returns:
-            "task_id" (T,), "class_id" (T, n_way), "query_y" (T, Q) and "probabilities" (T, Q, n_way).
+            "task_id" (T,), "class_id" (T, n_way), "query_y" (T, Q) and "answers" (T, Q, n_way): the classes'
+            probabilities, or in regression the value.
         """
         self._lay_out(self._evaluation_chunks, episode)
-        chunks = self._evaluation_chunks(self._probabilities, episode)
+        chunks = self._evaluation_chunks(self._answers, episode)
         fields = {"task_id": episode.task_id, "class_id": episode.class_id, "query_y": episode.query_y}
-        return fields | {"probabilities": torch.cat([probabilities for probabilities, _ in chunks])}
+        return fields | {"answers": torch.cat([answers for answers, _ in chunks])}
 
-    def _probabilities(self, tasks: Episode) -> Tensor:
-        """Of each task's queries (T, Q, n_way), by the classifier made last where it is of the same single task."""
+    def _answers(self, tasks: Episode) -> Tensor:
+        """To each task's queries (T, Q, n_way), by the classifier made last where it is of the same single task."""
         support, embedded = tasks.support, self.embedded(tasks)
         known = self._support is not None and len(support.x) == 1 and all(map(torch.equal, self._support, support))
         if self._classifier is None or not known:
@@ -258,6 +261,7 @@ class Learner(Method):
         if data is not None:
             checkpoint["input_spec"] = data.input_spec()
             checkpoint[TRAINED_CLASSES] = data.trained_classes()
+        checkpoint["objective"] = self.objective.name
         checkpoint["train_metrics"] = dict(self.train_metrics)  # logged again where an outer step is begun again
         if self.task_chunk is not None:
             checkpoint["task_strategy"], checkpoint["task_chunk"] = self.task_strategy, self.task_chunk
@@ -274,6 +278,7 @@ class Learner(Method):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Goes on after the last outer step, computing tasks the way that "auto" chose before."""
+        self.objective = OBJECTIVES[checkpoint.get("objective", "classification")]
         if "task_strategy" in checkpoint:
             self._chosen_strategy, self._layout_is_kept = checkpoint["task_strategy"], True
             sizes = [size for size in (self.outer.task_chunk, checkpoint.get("task_chunk")) if size]

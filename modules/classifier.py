@@ -45,15 +45,15 @@ class Classifier:
             *_, self.state = learner.adapt(self.params, support, n_way, steps, noise)
 
     def __call__(self, query_x: Tensor) -> Tensor:
-        """The probability of each class for each image.
+        """The probability of each class for each image; in regression the value, of an n_way of 1.
 
         Args:
             query_x: (T, Q, *input_shape).
 
         Returns:
-            (T, Q, n_way), float32; each row sums to 1.
+            (T, Q, n_way), float32; each row of probabilities sums to 1.
         """
-        return self.logits(query_x).softmax(-1)
+        return self.learner.objective.answer(self.logits(query_x))
 
     @torch.no_grad()
     def logits(self, query_x: Tensor) -> Tensor:

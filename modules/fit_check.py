@@ -22,18 +22,20 @@ def check_fit(learner: "Learner", data: Any) -> None:
         ValueError: Names what does not fit, with both values and the mend.
     """
     name = type(learner).__name__
+    objective, data_name = data.objective.name, type(data).__name__
+    if objective not in learner.objectives:
+        other = "MAML" if objective == "regression" else "ProtoNet"
+        raise ValueError(
+            f"{name} is a method of {' and '.join(learner.objectives)}, but {data_name}'s tasks are {objective}: set "
+            f"model to one that does both, such as {other}, or data to other tasks."
+        )
     for split, shape in data.shapes.items():
         if learner.fixed_way is not None and shape.n_way != learner.fixed_way:
             raise ValueError(
                 f"{name}'s output layer has n_way = {learner.fixed_way} classes, but the {split} tasks have "
                 f"{shape.n_way}: make them equal, or use a method that takes any number of classes, such as ProtoNet."
             )
-    expected = learner.input_shape
-    if expected is not None and tuple(data.input_shape) != tuple(expected):
-        raise ValueError(
-            f"the backbone takes images of (channels, height, width) = {tuple(expected)}, but {type(data).__name__} "
-            f"gives {tuple(data.input_shape)}: set the backbone's in_channels and image_size, or the data's image_size."
-        )
+    _check_input(learner, data)
     if learner.outer.task_strategy == "batched":
         _check_batched(learner)
     if learner.outer.cuda_graph and learner.outer.task_strategy == "learn2learn":
@@ -46,6 +48,21 @@ def check_fit(learner: "Learner", data: Any) -> None:
             f"trainer.val_check_interval = {interval} must be a multiple of outer.accumulate_batches = {accumulate}, "
             "so that no checkpoint falls inside an outer step."
         )
+
+
+def _check_input(learner: "Learner", data: Any) -> None:
+    expected, given = learner.input_shape, tuple(data.input_shape)
+    if expected is None or given == tuple(expected):
+        return
+    if len(given) != 3:
+        raise ValueError(
+            f"the backbone takes inputs of shape {tuple(expected)}, but {type(data).__name__} gives {given}: set "
+            f"model.backbone to modules.MLP, and its input_shape to {list(given)}."
+        )
+    raise ValueError(
+        f"the backbone takes images of (channels, height, width) = {tuple(expected)}, but {type(data).__name__} "
+        f"gives {given}: set the backbone's in_channels and image_size, or the data's image_size."
+    )
 
 
 def check_trainable(learner: "Learner") -> None:

@@ -33,6 +33,8 @@ class ProtoNet(Learner):
         CVPR 2018, and Hu et al., "Pushing the Limits of Simple Pipelines for Few-Shot Learning", CVPR 2022.
     """
 
+    objectives = ("classification",)  # prototypes are those of classes
+
     def __init__(
         self,
         backbone: Backbone | None = None,

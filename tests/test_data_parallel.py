@@ -81,7 +81,7 @@ def predict(method: str) -> tuple[list[int], torch.Tensor]:
     learner, trainer = make_learner(method, seed=1), make_trainer(precision="64-true")
     answers: Any = trainer.predict(learner, datamodule=make_data())
     tasks = [number for answer in answers for number in answer["task_id"].tolist()]
-    return tasks, torch.cat([answer["probabilities"] for answer in answers]) if answers else torch.zeros(0, 6, 3)
+    return tasks, torch.cat([answer["answers"] for answer in answers]) if answers else torch.zeros(0, 6, 3)
 
 
 def test_predictions_cover_every_task_once(ranks: RankGroup) -> None:

@@ -71,7 +71,7 @@ class Answers(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         first = int(batch.task_id)
-        self._answers += list(enumerate(outputs["probabilities"][0].tolist(), start=first))
+        self._answers += list(enumerate(outputs["answers"][0].tolist(), start=first))
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         gathered = [self._answers]

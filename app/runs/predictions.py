@@ -36,7 +36,7 @@ class PredictionsFile(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         names = trainer.datamodule.bank.class_names  # type: ignore[attr-defined]
-        probability, predicted = outputs["probabilities"].cpu().max(-1)  # (T, Q), (T, Q)
+        probability, predicted = outputs["answers"].cpu().max(-1)  # (T, Q), (T, Q)
         classes, true = outputs["class_id"].tolist(), outputs["query_y"].tolist()
         for task, task_id in enumerate(outputs["task_id"].tolist()):
             for query, label in enumerate(true[task]):
