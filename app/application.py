@@ -13,7 +13,7 @@ from pytorch_lightning.loggers.logger import Logger
 from app.allocator import keep_freed_memory
 from app.arguments import without_option
 from app.checkpoints.choice import best_checkpoint
-from app.checkpoints.configuration import changed_arguments
+from app.checkpoints.configuration import changed_arguments, check_same_objective
 from app.checkpoints.file import DamagedCheckpointError, WholeCheckpoints, load_whole
 from app.checkpoints.run_checkpoint import RunCheckpoint
 from app.command_line import CommandLine
@@ -32,6 +32,7 @@ from app.runs.report import report
 from app.runs.throughput import Throughput
 from app.signals import StopSignals
 from datamodules import SupportQuery
+from datamodules.episode import CLASSIFICATION
 from datamodules.progress import say
 from modules.base import TRAINED_CLASSES
 from modules.resume_point import batches_trained
@@ -85,7 +86,8 @@ class Application(CommandLine):
     def after_instantiate_classes(self) -> None:
         """Loads the data and checks that everything fits, and only then makes the run's folder."""
         self.datamodule.trainer, self.model.trainer = self.trainer, self.trainer
-        if self.loaded is not None:
+        if self.loaded is not None and self.checkpoint is not None:
+            check_same_objective(self.loaded, self.checkpoint, self.datamodule)
             self.datamodule.adopt(self.loaded.get("input_spec", {}))
         self.datamodule.prepare_data()
         self.datamodule.setup(self.command)
@@ -101,6 +103,8 @@ class Application(CommandLine):
         built = self.config_init[self.command]
         self.checkpointing: RunCheckpoint = built["checkpoint"]
         self.checkpointing.dirpath = os.path.realpath(self.run.checkpoints)
+        for callback in (built["checkpoint"], built["early_stopping"]):
+            callback.follow(self.datamodule.objective)
         built["episode_picture"].folder = self.run.path / "episodes"
         if self.command in ("predict", "export"):
             self._prepare_answers(built["answers"])
@@ -116,7 +120,8 @@ class Application(CommandLine):
         if self.command == "export":
             self.trainer.prepare(self.run, answers.checkpoint, answers)  # type: ignore[attr-defined]  # ExportTrainer
             return
-        callback = answers if isinstance(self.datamodule, SupportQuery) else PredictionsFile(self.run)
+        own = isinstance(self.datamodule, SupportQuery)
+        callback = answers if own else PredictionsFile(self.run, self.datamodule.objective)
         self.trainer.callbacks.append(callback)  # type: ignore[attr-defined]  # Lightning sets it without declaring it
 
     def _run_subcommand(self, subcommand: str) -> None:
@@ -159,7 +164,7 @@ class Application(CommandLine):
             print(f"Nothing was left to train: the run is at step {self.trainer.global_step:,}.")
         self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best, weights_only=True, verbose=False)
         self._report("test", best)
-        if best is not None:
+        if best is not None and self.datamodule.objective is CLASSIFICATION:
             self._calibrate(Path(best))
 
     def _calibrate(self, best: Path) -> None:

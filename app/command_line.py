@@ -17,6 +17,7 @@ from app.checkpoints.configuration import (
     check_same_method,
     checkpoint_config,
     data_class,
+    objective_of,
     read_checkpoint,
 )
 from app.checkpoints.resumption import fallback_of, find_run, sound_state
@@ -30,6 +31,7 @@ from app.runs.lock import RunLock
 from app.trainer_options import DEFAULTS, check_counts, check_trainer_options
 from datamodules import SupportQuery
 from datamodules.base import EpisodeDataModule
+from datamodules.episode import CLASSIFICATION
 from modules import Learner
 from modules.weights import weights_follow
 
@@ -156,7 +158,7 @@ class CommandLine(LightningCLI):
         check_trainer_options(self.command, self.options["trainer"].as_dict())
         check_counts(self.options["data"]["init_args"].as_dict())
         if self.command == "export":
-            check_own_classes(self.options["data"]["class_path"])
+            check_own_classes(self.options["data"]["class_path"], self.loaded or {})
         given = self.options.get("ckpt_path")
         if self.options.get("resume"):
             if given:
@@ -234,12 +236,18 @@ def check_support_is_given(arguments: list[str]) -> None:
         raise UsageError(f"{own[0]} belongs to --data SupportQuery: add that")
 
 
-def check_own_classes(data_class_path: str) -> None:
-    """Refuses to export without a user's support images.
+def check_own_classes(data_class_path: str, checkpoint: dict[str, Any]) -> None:
+    """Refuses to export without a user's support images, or what is no classifier.
 
     Raises:
-        UsageError: If the data are others.
+        UsageError: If the data are others, or the checkpoint has learned something else than classification.
     """
+    learned = objective_of(checkpoint)
+    if learned is not CLASSIFICATION:
+        raise UsageError(
+            f"export writes classifiers, and the checkpoint has learned {learned.name}: set --ckpt_path to a checkpoint "
+            "of classification"
+        )
     if data_class_path.rpartition(".")[2] != SupportQuery.__name__:
         raise UsageError(
             "export needs the classes to learn: set --data SupportQuery and --data.support to a folder that holds a "

@@ -37,8 +37,8 @@ class Sinusoid(EpisodeDataModule):
 
     Reference:
         Finn, Abbeel and Levine, "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks", ICML 2017, section
-        5.1. Nichol, Achiam and Schulman, "On First-Order Meta-Learning Algorithms", 2018, section 3, and the authors'
-        code.
+        5.1. Nichol, Achiam and Schulman, "On First-Order Meta-Learning Algorithms", 2018, the case study of sine waves,
+        and the authors' code for it.
     """
 
     objective = REGRESSION

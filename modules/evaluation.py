@@ -1,11 +1,12 @@
 """Scores of a learner on held-out tasks."""
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from datamodules.episode import Episode
+from datamodules.episode import Episode, Support
 from modules.classifier import predict_inductive
 from modules.task_mean import TaskMean
 
@@ -89,3 +90,30 @@ def score_tasks(learner: "Learner", episode: Episode, both_protocols: bool) -> d
         scores[f"{score_name}_inductive"] = score(inductive, episode.query_y).mean(1)
         scores[f"{score_name}_transductive"] = score(together, episode.query_y).mean(1)
     return scores
+
+
+@torch.no_grad()
+def answers_after(
+    learner: "Learner", task_id: Tensor, support: Support, query_x: Tensor, steps: Collection[int]
+) -> dict[int, Tensor]:
+    """What a learner answers on its way: after some of its inner steps, inductively.
+
+    Args:
+        learner: The learner, which is put into evaluation mode.
+        task_id: (T,) int64.
+        support: (T, S, ...) examples and their labels; one output for each class.
+        query_x: (T, Q, *input_shape).
+        steps: Numbers of inner steps, at most `eval_inner_steps`.
+
+    Returns:
+        Step -> (T, Q, n_outputs), float32.
+    """
+    learner.eval()
+    params, last = learner.variables(), learner.eval_inner_steps
+    noise = learner.draw_noise(task_id, support.x.shape[1], last)
+    answers = {}
+    for step, state in enumerate(learner.adapt(params, support, learner.fixed_way or 1, last, noise)):
+        if step in steps:
+            outputs = predict_inductive(learner, params, state, support.x, query_x)
+            answers[step] = learner.objective.answer(outputs).float()
+    return answers

@@ -24,10 +24,9 @@ def check_fit(learner: "Learner", data: Any) -> None:
     name = type(learner).__name__
     objective, data_name = data.objective.name, type(data).__name__
     if objective not in learner.objectives:
-        other = "MAML" if objective == "regression" else "ProtoNet"
         raise ValueError(
             f"{name} is a method of {' and '.join(learner.objectives)}, but {data_name}'s tasks are {objective}: set "
-            f"model to one that does both, such as {other}, or data to other tasks."
+            "model to one that does both, such as MAML, or data to other tasks."
         )
     for split, shape in data.shapes.items():
         if learner.fixed_way is not None and shape.n_way != learner.fixed_way:

@@ -7,7 +7,8 @@ from typing import Any
 import datamodules
 from app.checkpoints.file import load_whole
 from app.errors import UsageError
-from datamodules import BankDataModule
+from datamodules import BankDataModule, EpisodeDataModule
+from datamodules.episode import CLASSIFICATION, OBJECTIVES, Objective
 
 # Set by links, from data.n_way and seed_everything: the parser refuses them in a configuration.
 LINK_TARGETS = {"model": "n_way", "data": "seed"}
@@ -88,6 +89,26 @@ def check_same_method(checkpoint: dict[str, Any], path: Path, class_path: str) -
     asked = class_path.rpartition(".")[2]
     if trained != asked:
         raise UsageError(f"--ckpt_path {path} is a {trained}, and the configuration asks for a {asked}")
+
+
+def objective_of(checkpoint: dict[str, Any]) -> Objective:
+    """What a checkpoint's data asked; one that does not say it is of classification."""
+    return OBJECTIVES[checkpoint.get("objective", CLASSIFICATION.name)]
+
+
+def check_same_objective(checkpoint: dict[str, Any], path: Path, data: EpisodeDataModule) -> None:
+    """Refuses data that ask something else than a checkpoint has learned.
+
+    Raises:
+        UsageError: If the one is classification and the other regression.
+    """
+    learned, asked = objective_of(checkpoint).name, data.objective.name
+    if learned != asked:
+        trained = checkpoint["datamodule_hyper_parameters"]["_class_path"].rpartition(".")[2]
+        raise UsageError(
+            f"--ckpt_path {path} has learned {learned}, on {trained}, and {type(data).__name__} is {asked}: set --data "
+            f"to data of {learned}, or --ckpt_path to a checkpoint of {asked}"
+        )
 
 
 def changed_arguments(checkpoint: dict[str, Any], config: dict[str, Any]) -> list[str]:

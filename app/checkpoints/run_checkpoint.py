@@ -9,6 +9,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from app.runs.folder import LAST
+from datamodules.episode import CLASSIFICATION, Objective
 
 
 class RunCheckpoint(ModelCheckpoint):
@@ -17,8 +18,9 @@ class RunCheckpoint(ModelCheckpoint):
     last.ckpt is written after every validation, every few minutes, at the end, and when a signal stops the run.
 
     Args:
-        monitor: The metric whose best checkpoints are kept.
-        mode: "max" where a larger metric is better, else "min".
+        monitor: The metric whose best checkpoints are kept; None: the data's score on validation, val/accuracy or
+            val/mse.
+        mode: "max" where a larger metric is better, else "min"; None: as the data's score has it.
         save_top_k: How many of the best are kept; -1: all.
         every_minutes: Training time between two writings of last.ckpt, which is what a killed run loses at most;
             None: only after validations.
@@ -26,8 +28,8 @@ class RunCheckpoint(ModelCheckpoint):
 
     def __init__(
         self,
-        monitor: str = "val/accuracy",
-        mode: Literal["max", "min"] = "max",
+        monitor: str | None = None,
+        mode: Literal["max", "min"] | None = None,
         save_top_k: int = 1,
         every_minutes: float | None = 5.0,
     ) -> None:
@@ -35,14 +37,21 @@ class RunCheckpoint(ModelCheckpoint):
             raise ValueError(f"checkpoint.every_minutes must not be negative, got {every_minutes}.")
         super().__init__(
             filename="best-{step}",
-            monitor=monitor,
-            mode=mode,
+            monitor=monitor or f"val/{CLASSIFICATION.score_name}",
+            mode=mode or CLASSIFICATION.direction,
             save_top_k=save_top_k,
             enable_version_counter=False,
             save_on_train_epoch_end=False,
         )
         self.every_minutes = every_minutes
+        self._asked_monitor, self._asked_mode = monitor, mode
         self._saved_at = 0.0
+
+    def follow(self, objective: Objective) -> None:
+        """Takes metric and direction from what the data ask, where they were not set; before a run begins."""
+        self.monitor = self._asked_monitor or f"val/{objective.score_name}"
+        self.mode = self._asked_mode or objective.direction
+        self.kth_value = torch.tensor(-torch.inf if self.mode == "max" else torch.inf)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         super().on_train_start(trainer, pl_module)

@@ -17,10 +17,12 @@ from pytorch_lightning.loggers.logger import Logger, rank_zero_experiment
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from app.dashboards.wandb_login import wandb_mode
+from app.runs.results import objective_of
+from datamodules.episode import OBJECTIVES
 
 PROJECT = "quickstudy"
 X_AXIS = "trainer/global_step"
-ADAPTED, INNER_STEP = "test/accuracy_after_inner_step", "test/inner_step"
+ADAPTED, INNER_STEP = "test/{score}_after_inner_step", "test/inner_step"
 INIT_SECONDS, FINISH_SECONDS = 20, 20  # how long a server that does not answer may hold up a run
 
 
@@ -66,8 +68,9 @@ class RunDashboard(WandbLogger):
 
     def _add_results(self, results: dict[str, Any]) -> None:
         self.experiment.summary.update(columns({results["split"]: results}))
-        for inner_step, accuracy in results["adaptation_curve"].items():  # a table would wait for the server
-            row = {ADAPTED: accuracy, INNER_STEP: int(inner_step), X_AXIS: results["global_step"]}
+        adapted = ADAPTED.format(score=objective_of(results).score_name)
+        for inner_step, score in results["adaptation_curve"].items():  # a table would wait for the server
+            row = {adapted: score, INNER_STEP: int(inner_step), X_AXIS: results["global_step"]}
             self.experiment.log(row)
 
     def finish(self, failed: bool) -> None:
@@ -139,7 +142,8 @@ def start_wandb(folder: Path, name: str, config: dict[str, Any]) -> Logger | Non
         run.define_metric(X_AXIS)
         run.define_metric("*", step_metric=X_AXIS, step_sync=True)
         run.define_metric(INNER_STEP)
-        run.define_metric(ADAPTED, step_metric=INNER_STEP)
+        for objective in OBJECTIVES.values():
+            run.define_metric(ADAPTED.format(score=objective.score_name), step_metric=INNER_STEP)
         (folder / "wandb_id").write_text(run.id + "\n")
     except Exception as error:  # whatever W&B cannot do, the training can go on
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__

@@ -1,11 +1,16 @@
-"""Pictures of a validation task: what the learner was shown, and what it made of the queries."""
+"""Pictures of validation tasks: what the learner was shown, and what it made of the queries."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
+
+from app.runs.curve_picture import draw_curves
+from datamodules.episode import CLASSIFICATION, REGRESSION
+from modules import Learner
 
 MAX_CLASSES, MAX_COLUMNS = 10, 5  # what is still readable
 GAP = 10  # pixels between images
@@ -13,7 +18,7 @@ RIGHT, WRONG, NEUTRAL = "#1a7f37", "#cf222e", "#8c959f"
 
 
 class EpisodePicture(Callback):
-    """Draws the first validation task after a validation, for the run's folder and for W&B.
+    """Draws the first validation tasks after a validation, for the run's folder and for W&B.
 
     Args:
         every_n_validations: Draws after the first validation and every so many; 0: never.
@@ -31,16 +36,10 @@ class EpisodePicture(Callback):
         self._validations += 1
         if trainer.sanity_checking or trainer.state.fn != "fit" or not due or not trainer.is_global_zero:
             return
-        task_id = torch.zeros(1, dtype=torch.int64, device=pl_module.device)
-        episode = trainer.datamodule.episode("val", task_id)  # type: ignore[attr-defined]
-        n_way = episode.class_id.shape[1]
-        probabilities = pl_module.classifier(episode.support, n_way)(episode.query_x)  # type: ignore[operator]
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"step-{trainer.global_step:06d}.png"
-        names = [trainer.datamodule.bank.class_names[c] for c in episode.class_id[0].tolist()]  # type: ignore[attr-defined]
-        save_picture(
-            path, [field[0].cpu().float() for field in episode[:4]], probabilities[0].cpu(), names, trainer.global_step
-        )
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        DRAWINGS[data.objective.name](path, cast(Learner, pl_module), data, trainer.global_step)
         for logger in trainer.loggers:
             if hasattr(logger, "log_image"):
                 logger.log_image("val/episode", [str(path)], step=trainer.global_step)
@@ -50,6 +49,27 @@ class EpisodePicture(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._validations = state_dict["validations"]
+
+
+def draw_classes(path: Path, learner: Learner, data: Any, step: int) -> None:
+    """Draws the first validation task of images.
+
+    Args:
+        path: The PNG file.
+        learner: The learner.
+        data: A data module with a bank.
+        step: The outer step.
+    """
+    episode = data.episode("val", torch.zeros(1, dtype=torch.int64, device=learner.device))
+    probabilities = learner.classifier(episode.support, episode.class_id.shape[1])(episode.query_x)
+    names = [data.bank.class_names[c] for c in episode.class_id[0].tolist()]
+    save_picture(path, [field[0].cpu().float() for field in episode[:4]], probabilities[0].cpu(), names, step)
+
+
+DRAWINGS: dict[str, Callable[[Path, Learner, Any, int], None]] = {
+    CLASSIFICATION.name: draw_classes,
+    REGRESSION.name: draw_curves,
+}
 
 
 def save_picture(path: Path, episode: list[Tensor], probabilities: Tensor, names: list[str], step: int) -> None:

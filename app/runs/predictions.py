@@ -1,26 +1,74 @@
 """predictions.csv: a learner's answer for every query of the test tasks."""
 
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from app.runs.folder import RunFolder
+from app.runs.score_text import score_text
+from datamodules.episode import CLASSIFICATION, REGRESSION, Episode, Objective
 
-COLUMNS = ("task_id", "query", "true_class", "predicted_class", "probability")
+Row = tuple[Any, ...]  # task_id, query, and what a table's columns say
+
+
+class ClassRows:
+    """Each query's true and predicted class by name, with the prediction's probability."""
+
+    columns: tuple[str, ...] = ("true_class", "predicted_class", "probability")
+
+    def rows(self, data: Any, outputs: Any, batch: Episode) -> Iterator[Row]:
+        """A row for each query of T tasks: what `Learner.predict_step` returned for a batch of `data`."""
+        names = data.bank.class_names
+        probability, predicted = outputs["answers"].cpu().max(-1)  # (T, Q), (T, Q)
+        classes, true = outputs["class_id"].tolist(), outputs["query_y"].tolist()
+        for task, task_id in enumerate(outputs["task_id"].tolist()):
+            for query, label in enumerate(true[task]):
+                guess, p = int(predicted[task, query]), float(probability[task, query])
+                yield task_id, query, names[classes[task][label]], names[classes[task][guess]], f"{p:.4f}"
+
+    def summary(self, rows: list[Row]) -> str:
+        """How many are right."""
+        return f"{sum(row[2] == row[3] for row in rows) / max(len(rows), 1):.2%} right"
+
+
+class ValueRows:
+    """Each query's x, true and predicted value; an x of several numbers has them in one field."""
+
+    columns: tuple[str, ...] = ("x", "true_value", "predicted_value")
+
+    def rows(self, data: Any, outputs: Any, batch: Episode) -> Iterator[Row]:
+        """A row for each query of T tasks: what `Learner.predict_step` returned for a batch of `data`."""
+        x, true = batch.query_x.tolist(), outputs["query_y"].tolist()
+        values = outputs["answers"].squeeze(-1).tolist()  # (T, Q)
+        for task, task_id in enumerate(outputs["task_id"].tolist()):
+            for query, point in enumerate(x[task]):
+                shown = " ".join(f"{value:.7g}" for value in point)
+                yield task_id, query, shown, f"{true[task][query]:.7g}", f"{values[task][query]:.7g}"
+
+    def summary(self, rows: list[Row]) -> str:
+        """The mean squared error."""
+        error = sum((float(row[3]) - float(row[4])) ** 2 for row in rows) / max(len(rows), 1)
+        return f"mse {score_text(error, REGRESSION)}"
+
+
+TABLES: dict[str, type[ClassRows | ValueRows]] = {CLASSIFICATION.name: ClassRows, REGRESSION.name: ValueRows}
 
 
 class PredictionsFile(Callback):
-    """Writes each query's true and predicted class by name, with the prediction's probability.
+    """Writes a row for each query, with the columns that suit the data's objective.
 
     Args:
         run: The run's folder.
+        objective: What the data ask.
     """
 
-    def __init__(self, run: RunFolder) -> None:
+    def __init__(self, run: RunFolder, objective: Objective) -> None:
         self.run = run
-        self.rows: list[tuple[int, int, str, str, str]] = []
+        self.table = TABLES[objective.name]()
+        self.rows: list[Row] = []
 
     @property
     def path(self) -> Path:
@@ -35,34 +83,26 @@ class PredictionsFile(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        names = trainer.datamodule.bank.class_names  # type: ignore[attr-defined]
-        probability, predicted = outputs["answers"].cpu().max(-1)  # (T, Q), (T, Q)
-        classes, true = outputs["class_id"].tolist(), outputs["query_y"].tolist()
-        for task, task_id in enumerate(outputs["task_id"].tolist()):
-            for query, label in enumerate(true[task]):
-                guess, p = int(predicted[task, query]), float(probability[task, query])
-                self.rows.append((task_id, query, names[classes[task][label]], names[classes[task][guess]], f"{p:.4f}"))
+        self.rows += self.table.rows(trainer.datamodule, outputs, batch)  # type: ignore[attr-defined]
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._write(self._part(trainer.global_rank), self.rows)
         trainer.strategy.barrier("predictions")
         if trainer.is_global_zero:
             parts = [self._part(rank) for rank in range(trainer.world_size)]
-            rows = [row for part in parts for row in _read(part)]
+            rows: list[Row] = [tuple(row) for part in parts for row in _read(part)]
             self._write(self.path, sorted(rows, key=lambda row: (int(row[0]), int(row[1]))))
             for part in parts:
                 part.unlink()
-            right = sum(row[2] == row[3] for row in rows) / max(len(rows), 1)
-            print(f"{len(rows):,} queries, {right:.2%} right: {self.path}")
+            print(f"{len(rows):,} queries, {self.table.summary(rows)}: {self.path}")
 
     def _part(self, rank: int) -> Path:
         return self.run.path / f"predictions.rank{rank}.part"
 
-    @staticmethod
-    def _write(path: Path, rows: list[Any]) -> None:
+    def _write(self, path: Path, rows: list[Row]) -> None:
         with path.open("w", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(COLUMNS)
+            writer.writerow(("task_id", "query", *self.table.columns))
             writer.writerows(rows)
 
 

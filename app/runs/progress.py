@@ -2,17 +2,20 @@
 
 import sys
 import time
-from typing import Any
+from typing import Any, cast
 
 from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ProgressBar
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from app.runs.score_text import score_text
 from app.runs.throughput import Throughput
+from datamodules.episode import Objective
+from modules import Learner
 
 
 class RunProgress(ProgressBar):
-    """One rich bar with tasks/s, accuracies and time left; plain lines where stdout is not a terminal.
+    """One rich bar with tasks/s, scores and time left; plain lines where stdout is not a terminal.
 
     Args:
         throughput: Who counts the tasks.
@@ -53,15 +56,17 @@ class RunProgress(ProgressBar):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
-        accuracy = _metric(trainer, "val/accuracy")
-        self.best = accuracy if self.best != self.best else max(self.best, accuracy)
+        objective = _objective(trainer)
+        score = _metric(trainer, f"val/{objective.score_name}")
+        better = max if objective.higher_is_better else min
+        self.best = score if self.best != self.best else better(self.best, score)
         if self._bar is not None:
             self._show(trainer)
         elif self._enabled:
             of = f"/{trainer.max_steps:,}" if trainer.max_steps > 0 else ""
             print(
-                f"step {trainer.global_step:,}{of}  train {_train_accuracy(trainer):.1%}"
-                f"  val {accuracy:.2%} (best {self.best:.2%})  {self.throughput.mean_rate:,.0f} tasks/s",
+                f"step {trainer.global_step:,}{of}  {_train_score(trainer)}  val {score_text(score, objective)}"
+                f" (best {score_text(self.best, objective)})  {self.throughput.mean_rate:,.0f} tasks/s",
                 flush=True,
             )
 
@@ -113,9 +118,9 @@ class RunProgress(ProgressBar):
         if self._bar is None or self._task is None:
             return
         rate = self.throughput.rate or self.throughput.mean_rate
-        shown = f"{rate:,.0f} tasks/s  train {_train_accuracy(trainer):.1%}"
+        shown = f"{rate:,.0f} tasks/s  {_train_score(trainer)}"
         if self.best == self.best:
-            shown += f"  best val {self.best:.2%}"
+            shown += f"  best val {score_text(self.best, _objective(trainer))}"
         self._bar.update(self._task, completed=trainer.global_step, shown=shown)
 
     def _advance(self) -> None:
@@ -134,8 +139,14 @@ class RunProgress(ProgressBar):
         self.best = state_dict["best"]
 
 
-def _train_accuracy(trainer: Trainer) -> float:
-    return float(getattr(trainer.lightning_module, "train_metrics", {}).get("accuracy", float("nan")))
+def _objective(trainer: Trainer) -> Objective:
+    return cast(Learner, trainer.lightning_module).objective
+
+
+def _train_score(trainer: Trainer) -> str:
+    objective = _objective(trainer)
+    score = cast(Learner, trainer.lightning_module).train_metrics.get(objective.score_name, float("nan"))
+    return f"train {score_text(float(score), objective, decimals=1)}"
 
 
 def _metric(trainer: Trainer, name: str) -> float:

@@ -49,6 +49,7 @@ def _facts(application: "Application", checkpoint: str | None) -> RunFacts:
         train_seconds=throughput.seconds,
         tasks_per_second=throughput.mean_rate,
         global_step=step,
+        objective=application.datamodule.objective.name,
     )
 
 

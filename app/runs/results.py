@@ -1,4 +1,4 @@
-"""results.json and the line that ends a run: the accuracy with all that it depends on."""
+"""results.json and the line that ends a run: the score with all that it depends on."""
 
 import json
 import platform
@@ -10,7 +10,9 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from app.runs.score_text import score_text
 from app.whole_file import write_whole
+from datamodules.episode import CLASSIFICATION, OBJECTIVES, Objective
 
 PROTOCOL_NAMES = {"n_way": "way", "k_shot": "shot", "n_query": "query", "inner_steps": "steps"}
 
@@ -28,6 +30,7 @@ class RunFacts:
         train_seconds: Training time without validations, in s.
         tasks_per_second: Mean training throughput.
         global_step: Outer steps of training.
+        objective: What the data ask, e.g. "classification".
     """
 
     seed: int
@@ -38,6 +41,7 @@ class RunFacts:
     train_seconds: float
     tasks_per_second: float
     global_step: int
+    objective: str = CLASSIFICATION.name
 
 
 def collect_results(
@@ -47,7 +51,7 @@ def collect_results(
 
     Args:
         split: "test" or "val": the metrics' prefix.
-        metrics: What the learner logged, e.g. `test/accuracy`, in [0, 1].
+        metrics: What the learner logged, e.g. `test/accuracy`, in [0, 1], or `test/mse`.
         n_tasks: Tasks that were evaluated.
         protocol: The data's and the learner's protocols together.
         facts: What the result depends on.
@@ -56,6 +60,7 @@ def collect_results(
     curve = sorted((int(name.rpartition("_")[2]), name) for name in scores if "_after_" in name)
     results: dict[str, Any] = {
         "split": split,
+        "objective": facts.objective,
         **{name: value for name, value in scores.items() if "_after_" not in name},
         "n_tasks": n_tasks,
         "protocol": {PROTOCOL_NAMES.get(name, name): value for name, value in protocol.items()},
@@ -74,15 +79,29 @@ def collect_results(
 
 
 def readable(results: dict[str, Any]) -> str:
-    """One line, e.g. `test accuracy 93.12% +- 0.41% (1,000 tasks, 5-way 1-shot, transductive)`."""
-    protocol = results["protocol"]
-    tasks = f"{results['n_tasks']:,} tasks, {protocol.get('way')}-way {protocol.get('shot')}-shot"
-    score = f"{results['split']} accuracy {_percent(results, '')}"
-    kinds = [kind for kind in ("transductive", "inductive") if f"accuracy_{kind}" in results]
+    """One line, e.g. `test accuracy 93.12% +- 0.41% (1,000 tasks, 5-way 1-shot, transductive)`.
+
+    In regression e.g. `test mse 0.0123 +- 0.0010 (600 tasks, 10-shot regression)`.
+    """
+    objective, protocol = objective_of(results), results["protocol"]
+    score = f"{results['split']} {objective.score_name} {_with_interval(results, '')}"
+    kinds = [kind for kind in ("transductive", "inductive") if f"{objective.score_name}_{kind}" in results]
+    stated = [f"{results['n_tasks']:,} tasks"]
+    if objective is CLASSIFICATION:
+        stated.append(f"{protocol.get('way')}-way {protocol.get('shot')}-shot")
+        kind = "transductive" if protocol.get("transductive") else "inductive"
+        stated += [] if kinds else [kind]
+    else:
+        stated.append(f"{protocol.get('shot')}-shot {objective.name}")
     if not kinds:
-        return f"{score} ({tasks}, {'transductive' if protocol.get('transductive') else 'inductive'})"
+        return f"{score} ({', '.join(stated)})"
     headline, other = kinds if protocol.get("transductive") else reversed(kinds)
-    return f"{score} ({tasks}, {headline}); {_percent(results, '_' + other)} {other}"
+    return f"{score} ({', '.join([*stated, headline])}); {_with_interval(results, '_' + other)} {other}"
+
+
+def objective_of(results: dict[str, Any]) -> Objective:
+    """What the data asked; results that do not say it are of classification."""
+    return OBJECTIVES[results.get("objective", CLASSIFICATION.name)]
 
 
 def write_results(path: Path, results: dict[str, Any]) -> None:
@@ -112,5 +131,7 @@ def _commit() -> str | None:
     return done.stdout.strip() or None
 
 
-def _percent(results: dict[str, Any], suffix: str) -> str:
-    return f"{results['accuracy' + suffix]:.2%} +- {results['ci95' + suffix]:.2%}"
+def _with_interval(results: dict[str, Any], suffix: str) -> str:
+    objective = objective_of(results)
+    score, half_width = results[objective.score_name + suffix], results["ci95" + suffix]
+    return f"{score_text(score, objective)} +- {score_text(half_width, objective)}"

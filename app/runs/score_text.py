@@ -1,0 +1,18 @@
+"""A score as a reader wants it: a share in percent, an error as a number."""
+
+from datamodules.episode import Objective
+
+SMALL = 1e-3  # numbers below it would have no digits left
+
+
+def score_text(value: float, objective: Objective, decimals: int = 2) -> str:
+    """E.g. "93.12%" of an accuracy, "0.0123" or "3.21e-05" of an error.
+
+    Args:
+        value: The score.
+        objective: What it is a score of.
+        decimals: Of a percentage.
+    """
+    if objective.is_share:
+        return f"{value:.{decimals}%}"
+    return f"{value:.2e}" if 0 < value < SMALL else f"{value:.4f}"
