@@ -107,9 +107,10 @@ class Learner(Method):
     def _lay_out(self, chunks: TaskChunks, episode: Episode) -> None:
         """Decides at the first episode how tasks are computed, as far as no setting and no checkpoint says it."""
         if chunks.size is None:
-            chunks.size = self.outer.task_chunk or choose_chunk(self.network, episode.support_x, episode.query_x)
+            fitting = choose_chunk(self.network, episode.support_x, episode.query_x)
+            chunks.size = self.outer.task_chunk or max(1, fitting // self.sets_of_weights)
             if self.outer.task_strategy == "auto" and not self._layout_is_kept:
-                at_once = min(chunks.size, len(episode.task_id))
+                at_once = min(chunks.size, len(episode.task_id)) * self.sets_of_weights
                 self._chosen_strategy = choose_strategy(self.network, at_once, episode.support_x.shape[2:])
                 self._layout_is_kept = chunks is self._chunks
 

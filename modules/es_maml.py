@@ -88,7 +88,7 @@ class ESMAML(GradientLearner):
         """Steps along estimated gradients of the support loss; a state is T sets of weights, name -> (T, *shape)."""
         assert noise is not None, "the directions are drawn by draw_noise"
         start = self._flat(params).expand(len(support.x), 1, -1)  # (T, 1, P)
-        for weights in self._descended(params, start, support, n_way, steps, noise):
+        for weights in self._descended(params, start, support, n_way, steps, noise.to(start)):
             yield {name: value.squeeze(1) for name, value in self._named(params, weights).items()}
 
     @torch.no_grad()
@@ -97,8 +97,9 @@ class ESMAML(GradientLearner):
     ) -> tuple[Variables, dict[str, Tensor]]:
         """The estimate of Algorithm 3's update with its sign turned, a mean over the T tasks."""
         assert noise is not None, "the directions are drawn by draw_noise"
-        n_way, inner, outer = episode.class_id.shape[1], noise[:, : -self.directions], noise[:, -self.directions :]
-        start = self._flat(params) + self.sigma * torch.cat([outer, -outer], dim=1)  # (T, 2 * directions, P)
+        n_way, centre = episode.class_id.shape[1], self._flat(params)
+        inner, outer = noise.to(centre).split([noise.shape[1] - self.directions, self.directions], dim=1)
+        start = centre + self.sigma * torch.cat([outer, -outer], dim=1)  # (T, 2 * directions, P)
         *_, weights = self._descended(params, start, episode.support, n_way, self.inner_steps, inner)
         outputs = self._outputs(params, weights, episode.query_x, keeps_statistics=True)  # (T, 2 * directions, Q, n)
         cost = self._cost(outputs[..., :n_way], episode.query_y).unsqueeze(1)  # (T, 1, 2 * directions)
@@ -128,7 +129,7 @@ class ESMAML(GradientLearner):
         """What is to fall, of each set of weights: outputs (T, M, B, n), targets (T, B) -> (T, M)."""
         y = targets.unsqueeze(1).expand(outputs.shape[:3])
         if self.improve == "loss":
-            return self.objective.loss(outputs, y).float().mean(2)
+            return self.objective.loss(outputs, y).mean(2)
         score = self.objective.score(outputs, y).mean(2)
         return -score if self.objective.higher_is_better else score
 

@@ -37,8 +37,14 @@ def check_fit(learner: "Learner", data: Any) -> None:
     _check_input(learner, data)
     if learner.outer.task_strategy == "batched":
         _check_batched(learner)
+    if learner.outer.task_strategy == "learn2learn" and not learner.in_learn2learn:
+        raise ValueError(f"outer.task_strategy 'learn2learn' is MAML's, not {name}'s: leave it at 'auto'.")
     if learner.outer.cuda_graph and learner.outer.task_strategy == "learn2learn":
         raise ValueError("outer.cuda_graph cannot record learn2learn: leave outer.task_strategy at 'auto'.")
+    if learner.outer.cuda_graph and learner.changes_with_step:
+        raise ValueError(
+            f"outer.cuda_graph cannot record {name}, whose outer loss changes in the course of training: set it to false."
+        )
     if learner.outer.cuda_graph and learner.trainer.training and learner.trainer.strategy.root_device.type != "cuda":
         raise ValueError("outer.cuda_graph needs a GPU: set trainer.accelerator to gpu, or outer.cuda_graph to false.")
     accumulate, interval = learner.outer.accumulate_batches, learner.trainer.val_check_interval

@@ -86,11 +86,12 @@ class IMAML(GradientLearner):
             copies = {name: value.detach().clone() for name, value in params.items()}  # no statistics are updated twice
             support_outputs = self.predict(copies, adapted, episode.support_x)[..., :n_way]
             support_loss = self.objective.loss(support_outputs, episode.support_y).mean(1)  # (T,)
-            gradient = _flat(torch.autograd.grad(support_loss.sum(), list(adapted.values()), create_graph=True))
+            total = support_loss.sum() * scale
+            gradient = _flat(torch.autograd.grad(total, list(adapted.values()), create_graph=True))
 
             def product(vector: Tensor) -> Tensor:
                 hessian = torch.autograd.grad(gradient, list(adapted.values()), vector, retain_graph=True)
-                return (1 + self.cg_damping) * vector + _flat(hessian) / self.regularisation
+                return (1 + self.cg_damping) * vector + _flat(hessian) / (scale * self.regularisation)
 
             solution = conjugate_gradient(product, right, self.cg_steps)
         sizes = [value[0].numel() for value in adapted.values()]

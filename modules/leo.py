@@ -34,9 +34,10 @@ class Adapted(NamedTuple):
 class LEO(Learner):
     """Learns a small space of classifiers, and finds a task's by gradient steps in it.
 
-    An encoder and a relation network turn the support set's features into a code for each class, a decoder turns a code
-    into the class's row of a linear classifier. The code takes `latent_steps` gradient steps on the support loss, then
-    the row itself takes `finetuning_steps`; both step sizes are learned. Any number of classes.
+    Features are scaled to length 1. An encoder and a relation network turn those of the support set into a code for
+    each class, a decoder turns a code into the class's row of a linear classifier. The code takes `latent_steps`
+    gradient steps on the support loss, then the row itself takes `finetuning_steps`; both step sizes are learned. Any
+    number of classes.
 
     Args:
         backbone: The features; in the paper of a network trained before and frozen. None: Conv4 with max-pooling,
@@ -107,17 +108,17 @@ class LEO(Learner):
         self, params: Variables, support: Support, n_way: int, steps: int, noise: Tensor | None
     ) -> Iterator[Adapted]:
         """The first `latent_steps` steps in the space of codes, the others in that of classifiers."""
-        return self._states(params, Support(self.forward_network(params, support.x), support.y), n_way, steps, noise)
+        return self._states(params, Support(self._features(params, support.x), support.y), n_way, steps, noise)
 
     def predict(self, params: Variables, state: Adapted, query_x: Tensor) -> Tensor:
         """Logits (T, Q, n_way)."""
-        return self._logits(self.forward_network(params, query_x), state.classifier)
+        return self._logits(self._features(params, query_x), state.classifier)
 
     def query_loss(self, params: Variables, episode: Episode, noise: Tensor | None) -> tuple[Tensor, Tensor]:
         """Each task's query loss and its penalties, equations (4) and (8), (T,); and the logits."""
         n_support, n_way = episode.support_x.shape[1], episode.class_id.shape[1]
         images = torch.cat([episode.support_x, episode.query_x], dim=1)  # (T, S + Q, C, H, W)
-        features = self.forward_network(params, images)  # (T, S + Q, D)
+        features = self._features(params, images)  # (T, S + Q, D)
         support = Support(features[:, :n_support], episode.support_y)
         *_, state = self._states(params, support, n_way, self.inner_steps, noise)
         logits = self._logits(features[:, n_support:], state.classifier)
@@ -144,8 +145,9 @@ class LEO(Learner):
         draws = [None] * (steps + 2) if noise is None else self._split(noise[:, :n_way])
         with torch.enable_grad():
             mean, deviation = split_gaussian(self._codes(params, support, n_way), offset=0.0)  # (T, N, L) each
-            codes = first = mean if draws[0] is None else mean + deviation * draws[0]
-            divergence = divergence_at(codes, mean, deviation).mean((1, 2))  # (T,)
+            draw = torch.zeros_like(mean) if draws[0] is None else draws[0]
+            codes = first = mean + deviation * draw
+            divergence = divergence_at(codes, deviation, draw).mean((1, 2))  # (T,)
             classifier = self._decoded(params, codes, draws[1])  # (T, N, D)
             yield self._state(classifier, codes, first, divergence)
             for step in range(steps):
@@ -170,6 +172,10 @@ class LEO(Learner):
     def _split(self, noise: Tensor) -> list[Tensor]:
         """(T, N, L + K D) -> (T, N, L) for the codes, then K times (T, N, D)."""
         return list(noise.split([self.latent_size] + [self.feature_dim] * (self.latent_steps + 1), dim=-1))
+
+    def _features(self, params: Variables, images: Tensor) -> Tensor:
+        """(T, B, C, H, W) -> (T, B, D), of length 1."""
+        return functional.normalize(self.forward_network(params, images), dim=-1)
 
     def _codes(self, params: Variables, support: Support, n_way: int) -> Tensor:
         """Encoder and relation network: each class's code as a distribution's parameters, (T, N, 2 L)."""

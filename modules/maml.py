@@ -36,7 +36,7 @@ class MAML(GradientLearner):
         Algorithm 2.
     """
 
-    in_learn2learn = True  # whether outer.task_strategy may ask for that library's inner loop
+    in_learn2learn = True
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ from datamodules.episode import Episode
 from modules.backbones import Backbone
 from modules.functional.inner_loop import Update, sgd, sgd_with
 from modules.functional.multi_step_loss import step_weights
-from modules.functional.networks import Variables
+from modules.functional.networks import Variables, part
 from modules.gradient_learner import GradientLearner
 from modules.meta_sgd import key_of
 from modules.outer_loop import OuterLoop
@@ -62,11 +62,14 @@ class MAMLPlusPlus(GradientLearner):
         super().__init__(n_way, backbone, inner_steps, eval_inner_steps, transductive, outer)
         self.save_hyperparameters()
         self.fixed_lr = inner_lr
+        self.changes_with_step = bool(multi_step_loss_steps or first_order_steps)
         self.multi_step_loss_steps, self.first_order_steps = multi_step_loss_steps, first_order_steps
-        self.norms = nn.ModuleDict()
-        if per_step_norm:
-            layers = {name: v for name, v in self.network.named_modules() if isinstance(v, _BatchNorm)}
-            self.norms = nn.ModuleDict({key_of(name): StepNorm(layer, inner_steps) for name, layer in layers.items()})
+        layers = {name: v for name, v in self.network.named_modules() if isinstance(v, _BatchNorm) and per_step_norm}
+        self.norms = nn.ModuleDict(
+            {key_of(name): nn.ModuleList(NormVariables(v) for _ in range(inner_steps)) for name, v in layers.items()}
+        )
+        for layer in layers.values():
+            layer.requires_grad_(False)  # used no more
         self.inner_lr = nn.ParameterDict(
             {key_of(name): torch.full((inner_steps,), inner_lr) for name in self.fast(self.variables())}
             if learn_inner_lr
@@ -83,11 +86,9 @@ class MAMLPlusPlus(GradientLearner):
         """The scales, shifts and statistics that batch normalisation has in a step, each (T, C)."""
         chosen: Variables = {}
         for key in self.norms:
-            for name in ("weight", "bias", "running_mean", "running_var"):
-                of_steps = params.get(f"norms.{key}.{name}")  # (K, C); statistics in training (T, K, C)
-                if of_steps is not None:
-                    value = of_steps[..., self._trained(step), :]  # a view, so that its update in place is kept
-                    chosen[f"network.{key.replace('/', '.')}.{name}"] = value.expand(n_tasks, value.shape[-1])
+            own = part(params, f"norms.{key}.{self._trained(step)}.")  # (C) each, statistics in training (T, C)
+            layer = f"network.{key.replace('/', '.')}"
+            chosen |= {f"{layer}.{name}": value.expand(n_tasks, value.shape[-1]) for name, value in own.items()}
         return chosen
 
     def query_loss(self, params: Variables, episode: Episode, noise: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -112,20 +113,17 @@ class MAMLPlusPlus(GradientLearner):
         return min(step, self.inner_steps - 1)
 
 
-class StepNorm(nn.Module):
-    """The variables of one batch normalisation for each inner step; those of the layer itself are used no more.
+class NormVariables(nn.Module):
+    """The variables of a batch normalisation in one inner step.
 
     Args:
-        layer: The batch normalisation.
-        n_steps: K.
+        layer: The batch normalisation, whose variables they begin as.
     """
 
-    def __init__(self, layer: _BatchNorm, n_steps: int) -> None:
+    def __init__(self, layer: _BatchNorm) -> None:
         super().__init__()
-        for name, value in [*layer.named_parameters(), *layer.named_buffers()]:
-            repeated = value.detach().expand(n_steps, *value.shape).clone()  # (K, C)
-            if value.is_floating_point() and isinstance(value, nn.Parameter):
-                self.register_parameter(name, nn.Parameter(repeated))
-                value.requires_grad = False
-            elif value.is_floating_point():
-                self.register_buffer(name, repeated)
+        for name, parameter in layer.named_parameters():
+            self.register_parameter(name, nn.Parameter(parameter.detach().clone()))
+        for name, buffer in layer.named_buffers():
+            if buffer.is_floating_point():  # not the count of batches
+                self.register_buffer(name, buffer.clone())

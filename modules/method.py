@@ -39,6 +39,8 @@ class Method(pl.LightningModule):
     eval_inner_steps: int = 0
     fixed_way: int | None = None  # classes of every task, for a network with an output for each
     input_shape: tuple[int, ...] | None = None  # (C, H, W) that the network takes
+    in_learn2learn = False  # whether outer.task_strategy may ask for that library's inner loop
+    changes_with_step = False  # whether the outer gradient is another function at another `outer_step`
     # whether a task's queries see each other, through batch statistics, in the headline score
     transductive: bool = False
 
@@ -148,6 +150,11 @@ class Method(pl.LightningModule):
             yield
         finally:
             self._shares_weights = False
+
+    @property
+    def sets_of_weights(self) -> int:
+        """How many networks a task takes at once."""
+        return 1
 
     @property
     def outer_step(self) -> int:

@@ -8,6 +8,7 @@ import pytest
 from tests.learnable_images import make_data
 from tests.rank_group import RankGroup
 from tests.training_runs import (
+    FURTHER_METHODS,
     METHODS,
     State,
     checkpoints,
@@ -24,6 +25,8 @@ OUTER: dict[str, dict[str, Any]] = {
     "fomaml": {"lr": 0.01, "clip_value": 0.05},
     "reptile": {"lr": 1.0},
     "protonet": {"lr": 0.01, "clip_norm": 0.5},
+    **{method: {"lr": 0.01, "clip_norm": 0.5} for method in FURTHER_METHODS},
+    "leo": {"optimizer": "sgd", "lr": 0.1, "clip_norm": 0.5},  # Adam makes steps of gradients that are round-off
 }
 
 
@@ -55,19 +58,21 @@ def train_and_resume(cell: Cell, folder: Path) -> list[State]:
 
 def cells() -> list[Cell]:
     strategies = {method: ["loop", "vmap", "batched"] + ["learn2learn"] * method.endswith("maml") for method in METHODS}
-    return [
+    whole = [
         Cell(method, strategy, chunk, n_ranks)
         for method in METHODS
         for strategy in strategies[method]
         for chunk in (None, 3)
         for n_ranks in (1, 2)
     ]
+    return whole + [cell for m in FURTHER_METHODS for cell in (Cell(m, "batched", 3, 2), Cell(m, "vmap", None, 1))]
 
 
 @pytest.fixture(scope="module")
 def references(tmp_path_factory: pytest.TempPathFactory) -> dict[str, State]:
     """Every method's whole run task by task, in one process and one chunk."""
-    return {m: train(Cell(m, "loop", None, 1), tmp_path_factory.mktemp(m), seed=1) for m in METHODS}
+    methods = METHODS | FURTHER_METHODS
+    return {m: train(Cell(m, "loop", None, 1), tmp_path_factory.mktemp(m), seed=1) for m in methods}
 
 
 @pytest.mark.parametrize("cell", cells(), ids=lambda cell: "-".join(map(str, cell)))

@@ -34,4 +34,5 @@ def evolution_gradient(above: Tensor, below: Tensor, directions: Tensor, sigma: 
         et al., "Evolution Strategies as a Scalable Alternative to Reinforcement Learning", 2017.
     """
     slopes = (above - below) / (2 * sigma * above.shape[-1])  # (T, M, N)
-    return slopes.to(directions.dtype) @ directions
+    with torch.autocast(directions.device.type, enabled=False):
+        return slopes.to(directions.dtype) @ directions

@@ -22,16 +22,24 @@ def split_gaussian(parameters: Tensor, offset: float) -> tuple[Tensor, Tensor]:
         offset: The deviation where the network puts out 0.
 
     Returns:
-        Mean and deviation, (..., L) each; the deviation is exp(output) - (1 - offset), and above 0.
+        Mean and deviation, (..., L) each, in float32 at least; the deviation is exp(output) - (1 - offset), above 0.
     """
-    mean, raw = parameters.chunk(2, dim=-1)
+    mean, raw = parameters.to(torch.promote_types(parameters.dtype, torch.float32)).chunk(2, dim=-1)
     return mean, (raw.exp() - (1 - offset)).clamp(min=SMALLEST_DEVIATION)
 
 
-def divergence_at(sample: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
-    """log N(sample; mean, deviation) - log N(sample; 0, 1), whose expectation is the KL divergence: (...) each."""
-    standardised = (sample - mean) / deviation
-    return 0.5 * (sample.square() - standardised.square()) - deviation.log()
+def divergence_at(sample: Tensor, deviation: Tensor, draw: Tensor) -> Tensor:
+    """log N(sample; mean, deviation) - log N(sample; 0, 1), whose expectation is the KL divergence.
+
+    Args:
+        sample: mean + deviation * draw, (...).
+        deviation: (...).
+        draw: (...); taken from the sample again it would be round-off where the deviation is small.
+
+    Returns:
+        (...).
+    """
+    return 0.5 * (sample.square() - draw.square()) - deviation.log()
 
 
 def orthogonality_penalty(rows: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
 from tests.learnable_images import make_data
-from tests.training_runs import METHODS, make_learner, make_trainer, same, state_of
+from tests.training_runs import FURTHER_METHODS, METHODS, make_learner, make_trainer, same, state_of
 
 
 class Gradients(pl.Callback):
@@ -47,14 +47,17 @@ def one_step(method: str, precision: str, **outer: Any) -> Gradients:
     return gradients
 
 
-@pytest.mark.parametrize("method", METHODS)
+LEARNERS = [method for method in METHODS | FURTHER_METHODS if method != "from_scratch"]  # which has no gradient
+
+
+@pytest.mark.parametrize("method", LEARNERS)
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_mixed_precision_gives_nearly_the_gradients_of_float32(method: str, precision: str) -> None:
     expected, mixed = one_step(method, "float32").before, one_step(method, precision).before
     assert mixed.dtype == torch.float32
     assert not torch.equal(mixed, expected)
     assert torch.cosine_similarity(mixed, expected, dim=0) > 0.95
-    assert mixed.norm() == pytest.approx(expected.norm().item(), rel=0.05)
+    assert mixed.norm() == pytest.approx(expected.norm().item(), rel=0.06)
 
 
 @pytest.mark.parametrize("precision", ["float32", "fp16"])
