@@ -245,8 +245,8 @@ def check_own_classes(data_class_path: str, checkpoint: dict[str, Any]) -> None:
     learned = objective_of(checkpoint)
     if learned is not CLASSIFICATION:
         raise UsageError(
-            f"export writes classifiers, and the checkpoint has learned {learned.name}: set --ckpt_path to a checkpoint "
-            "of classification"
+            f"export writes classifiers, and the checkpoint has learned {learned.name}: set --ckpt_path to one of "
+            "classification"
         )
     if data_class_path.rpartition(".")[2] != SupportQuery.__name__:
         raise UsageError(

@@ -22,6 +22,8 @@ METHODS = {
     "reptile": "modules.Reptile",
     "protonet": "modules.ProtoNet",
     "fine_tuned_protonet": "modules.FineTunedProtoNet",
+    "pretrained": "modules.PreTrained",
+    "oracle": "modules.PreTrained",
 }
 
 # What makes any experiment small, where its model has the argument.
@@ -51,6 +53,10 @@ def shows_photographs(name: str) -> bool:
     return any(data in name for data in ("mini_imagenet", "image_folder"))
 
 
+def is_of_functions(name: str) -> bool:
+    return "sinusoid" in name
+
+
 def tiny_photographs(root: Path) -> Path:
     """Thirty classes for training and five for each of the others, with twenty small images of each.
 
@@ -74,7 +80,7 @@ def settings(name: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
 def evaluated(name: str, argument: str) -> int:
     """An argument of the evaluation's tasks, which is that of training where nothing else is said."""
     _, data, evaluation = settings(name)
-    return evaluation.get(argument, data[argument])
+    return evaluation.get(argument, 1 if argument == "n_way" and is_of_functions(name) else data[argument])
 
 
 def small(name: str) -> list[str]:
@@ -85,6 +91,8 @@ def small(name: str) -> list[str]:
         sizes = {"name": "test_vit", "pretrained": "false", "image_size": 32}
         shrunk += [f"--model.backbone.{argument}={value}" for argument, value in sizes.items()]
         shrunk += ["--data.image_size=32", "--trainer.precision=32"]
+    elif is_of_functions(name):
+        shrunk.append("--model.backbone.widths=[4,4]")
     elif "backbone" in model:
         deep = model["backbone"]["class_path"] == "modules.ResNet12"
         shrunk += ["--model.backbone.widths=[2,3,4,5]" if deep else "--model.backbone.filters=4"]
@@ -96,15 +104,17 @@ def small(name: str) -> list[str]:
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_experiment_trains_and_tests(name, capfd):
-    # On Glyphs, which is always there, or a tiny mini-ImageNet, with the tasks of the experiment.
+    # On Glyphs, which is always there, a tiny mini-ImageNet or functions, with the tasks of the experiment.
     _, data, evaluation = settings(name)
     source = f"--data.root={tiny_photographs(Path('photographs'))}" if shows_photographs(name) else "--data=Glyphs"
-    tasks = [f"--data.{argument}={data[argument]}" for argument in ("n_way", "k_shot", "n_query")]
+    source = "--data=Sinusoid" if is_of_functions(name) else source
+    tasks = [f"--data.{argument}={data[argument]}" for argument in ("n_way", "k_shot", "n_query") if argument in data]
     tasks += [f"--data.evaluation.{argument}={evaluation[argument]}" for argument in evaluation if argument[:2] != "n_"]
     tasks += [f"--data.evaluation.{argument}={evaluated(name, argument)}" for argument in ("n_way", "n_query")]
     main(["fit", "--config", str(CONFIGS / f"{name}.yaml"), source, *tasks, *small(name)])
     way, shot = evaluated(name, "n_way"), evaluated(name, "k_shot")
-    assert f"(3 tasks, {way}-way {shot}-shot" in capfd.readouterr().out
+    size = f"{shot}-shot regression)" if is_of_functions(name) else f"{way}-way {shot}-shot, "
+    assert f"(3 tasks, {size}" in capfd.readouterr().out
     assert (Path("runs") / name / "0" / "results.json").is_file()
 
 
@@ -128,10 +138,10 @@ def test_name_says_what_it_is(name):
     what, _, protocol = name.rpartition("_")
     method = next((method for method in METHODS if what.startswith(f"{method}_")), what.partition("_")[0])
     data = what.removeprefix(f"{method}_").removesuffix("_resnet12").removesuffix("_vit").replace("_", "")
-    sizes = re.fullmatch(r"(\d+)w(\d+)s", protocol)
-    assert sizes, "a configuration is named METHOD_DATASET_WAYwSHOTs"
-    way, shot = sizes.groups()
-    assert (evaluated(name, "n_way"), evaluated(name, "k_shot")) == (int(way), int(shot))
+    sizes = re.fullmatch(r"(\d+)s" if is_of_functions(name) else r"(\d+)w(\d+)s", protocol)
+    assert sizes, "a configuration is named METHOD_DATASET_WAYwSHOTs, of functions METHOD_DATASET_SHOTs"
+    arguments = ("k_shot",) if is_of_functions(name) else ("n_way", "k_shot")
+    assert [evaluated(name, argument) for argument in arguments] == [int(size) for size in sizes.groups()]
     assert CONTENT[name]["model"]["class_path"] == METHODS.get(method, CONTENT[name]["model"]["class_path"])
     assert CONTENT[name]["data"]["class_path"].lower() == f"datamodules.{data}"
 
