@@ -59,14 +59,14 @@ def _check_input(learner: "Learner", data: Any) -> None:
     expected, given = learner.input_shape, tuple(data.input_shape)
     if expected is None or given == tuple(expected):
         return
-    if len(given) != 3:
+    if (len(given), len(expected)) != (3, 3):
         raise ValueError(
             f"the backbone takes inputs of shape {tuple(expected)}, but {type(data).__name__} gives {given}: set "
             f"model.backbone to modules.MLP, and its input_shape to {list(given)}."
         )
     raise ValueError(
         f"the backbone takes images of (channels, height, width) = {tuple(expected)}, but {type(data).__name__} "
-        f"gives {given}: set the backbone's in_channels and image_size, or the data's image_size."
+        f"gives {given}: set the backbone's in_channels and image_size, or its input_shape, or the data's image_size."
     )
 
 

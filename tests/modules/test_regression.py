@@ -114,6 +114,7 @@ def test_a_checkpoint_adapts_by_the_same_loss_where_there_are_no_data(tmp_path) 
         (ProtoNet(MLP([1])), Sinusoid(), "ProtoNet is a method of classification, but Sinusoid's tasks are regression"),
         (MAML(1), Sinusoid(), r"inputs of shape \(1, 28, 28\), but Sinusoid gives \(1,\): set model.backbone to modul"),
         (MAML(5, Conv4(3)), Glyphs(), r"images of \(channels, height, width\) = \(3, 28, 28\), but Glyphs gives \(1"),
+        (MAML(5, MLP([1])), Glyphs(), r"inputs of shape \(1,\), but Glyphs gives \(1, 28, 28\): set model.backbone to"),
         (MAML(3, MLP([1])), Sinusoid(), "MAML's output layer has n_way = 3 classes, but the train tasks have 1"),
     ],
 )
