@@ -94,7 +94,9 @@ def _draw_task(axes: Any, task: Curves) -> None:
         dashes = DASHES[-1] if last else DASHES[number]
         colour = _between(*COLOURS, number / max(len(task.fitted) - 1, 1))
         axes.plot(task.x, values, color=colour, linestyle=dashes, linewidth=2.4 if last else 1.8, label=label, zorder=2)
-    axes.scatter(task.support_x, task.support_y, color=POINTS, marker="^", s=34, label="support points", zorder=4)
+    axes.scatter(
+        task.support_x, task.support_y, color=POINTS, marker="^", s=34, label="support points", zorder=4, clip_on=False
+    )
     low, high = _limits(task)
     axes.set_xlim(float(task.x[0]), float(task.x[-1]))
     axes.set_ylim(low, high)
