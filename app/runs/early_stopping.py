@@ -33,6 +33,7 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
             min_delta=min_delta,
             patience=patience or sys.maxsize,
             mode=mode or CLASSIFICATION.direction,
+            check_finite=False,  # one task that diverges in evaluation is no reason to stop a sound training
         )
         self._asked_monitor, self._asked_mode = monitor, mode
 

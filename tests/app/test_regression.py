@@ -163,6 +163,14 @@ def test_early_stopping_waits_for_a_smaller_error(trained, run):
     assert errors[1] < errors[0], "else a direction the other way round would stop there too"
 
 
+def test_an_evaluation_that_diverges_stops_no_training(run):
+    ended = run(*FIT, "--model.eval_inner_lr=1e6", "--episode_picture.every_n_validations=1")
+    assert ended.code == 0, ended.err
+    assert not any(np.isfinite(error) for error in error_by_step(RUN).values())
+    assert list(error_by_step(RUN)) == [2, 4, 6, 8]
+    assert len(list((RUN / "episodes").iterdir())) == 4
+
+
 def test_explicit_settings_win(run):
     worst = ("--checkpoint.monitor=val/mse_after_0", "--checkpoint.mode=max")
     assert run(*FIT, *worst).code == 0
