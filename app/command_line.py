@@ -32,6 +32,7 @@ from app.trainer_options import DEFAULTS, check_counts, check_trainer_options
 from datamodules import SupportQuery
 from datamodules.base import EpisodeDataModule
 from datamodules.episode import CLASSIFICATION
+from datamodules.task_sizes import largest
 from modules import Learner
 from modules.weights import weights_follow
 
@@ -86,7 +87,7 @@ class CommandLine(LightningCLI):
         parser.add_lightning_class_args(EpisodePicture, "episode_picture")
         if self.command in ("predict", "export"):
             parser.add_lightning_class_args(Answers, "answers")
-        parser.link_arguments("data.init_args.n_way", "model.init_args.n_way")
+        parser.link_arguments("data.init_args.n_way", "model.init_args.n_way", largest)
         parser.link_arguments("seed_everything", "data.init_args.seed")
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:

@@ -54,7 +54,8 @@ def check_counts(data: dict[str, Any]) -> None:
         UsageError: If a count is not positive.
     """
     for name in ("n_way", "k_shot", "n_query", "meta_batch_size"):
-        if data.get(name, 1) < 1:
+        values = data.get(name, 1)
+        if min(values if isinstance(values, list) and values else [values or 0]) < 1:
             raise UsageError(f"data.{name} must be at least 1, got {data[name]}")
 
 

@@ -20,14 +20,15 @@ from datamodules.pools import checked_pool
 from datamodules.progress import say
 from datamodules.sampling import SPLITS, ClassPool
 from datamodules.settings import Evaluation, Loading
+from datamodules.task_sizes import Count
 
 
 class BankDataModule(EpisodeDataModule):
     """Emits episodes from a bank of images; a data set says which images there are and how the classes are split.
 
     Args:
-        n_way: Classes in a training task.
-        k_shot: Support examples of each class in a training task.
+        n_way: Classes in a training task; two numbers, as in [5, 20]: drawn anew for every batch.
+        k_shot: Support examples of each class in a training task; two numbers: drawn anew for every batch.
         n_query: Query examples of each class in a training task.
         meta_batch_size: Tasks of one training batch over all devices; their number must divide it.
         evaluation: Validation and test tasks.
@@ -40,8 +41,8 @@ class BankDataModule(EpisodeDataModule):
 
     def __init__(
         self,
-        n_way: int = 5,
-        k_shot: int = 1,
+        n_way: Count = 5,
+        k_shot: Count = 1,
         n_query: int = 1,
         meta_batch_size: int = 32,
         evaluation: Evaluation = Evaluation(),
@@ -142,7 +143,7 @@ class BankDataModule(EpisodeDataModule):
         if self.leaks and (self.trainer is None or self.trainer.is_global_zero):
             print(f"warning: the splits leak: {'; '.join(self.leaks)}", file=sys.stderr, flush=True)
         seeds = {split: self.seed_of(split) for split in SPLITS}
-        self.bank, self.pools, self.source = bank, pools, EpisodeSource(bank, pools, self.shapes, seeds)
+        self.bank, self.pools, self.source = bank, pools, EpisodeSource(bank, pools, seeds)
         self._images_follow_device = self._fits_device(bank.images)
         self.pin_memory = self.loading.images_on != "device" and torch.cuda.is_available()
 
@@ -170,7 +171,7 @@ class BankDataModule(EpisodeDataModule):
     def _draw(self, split: str, task_id: Tensor, in_features: bool = False) -> Episode:
         """Task numbers (T,) to an Episode of uint8 images, or of features where there are some."""
         assert self.source is not None, "setup() comes first"
-        return self.source.episode(split, task_id, in_features)
+        return self.source.episode(split, task_id, self.shape_of(split, task_id), in_features)
 
     def _normalised(self, episode: Episode) -> Episode:
         if episode.support_x.is_floating_point():  # features

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from datamodules.episode import CLASSIFICATION, Episode, Objective
 from datamodules.sampling import EpisodeShape
 from datamodules.settings import Evaluation
+from datamodules.task_sizes import Count, TaskSizes
 from datamodules.task_stream import TaskStream
 
 
@@ -18,8 +19,8 @@ class EpisodeDataModule(pl.LightningDataModule):
     """Emits episodes, each task a pure function of its number; a data set says how they are drawn.
 
     Args:
-        n_way: Classes in a training task.
-        k_shot: Support examples of each class in a training task.
+        n_way: Classes in a training task; two numbers, as in [5, 20]: drawn anew for every batch.
+        k_shot: Support examples of each class in a training task; two numbers: drawn anew for every batch.
         n_query: Query examples of each class in a training task.
         meta_batch_size: Tasks of one training batch over all devices; their number must divide it.
         evaluation: Validation and test tasks.
@@ -32,18 +33,18 @@ class EpisodeDataModule(pl.LightningDataModule):
 
     def __init__(
         self,
-        n_way: int = 5,
-        k_shot: int = 1,
+        n_way: Count = 5,
+        k_shot: Count = 1,
         n_query: int = 1,
         meta_batch_size: int = 32,
         evaluation: Evaluation = Evaluation(),
         seed: int = 0,
     ) -> None:
         super().__init__()
-        train = EpisodeShape(n_way, k_shot, n_query)
+        self.train_sizes = TaskSizes.of(n_way, k_shot, n_query)
         held_out = EpisodeShape(
-            n_way if evaluation.n_way is None else evaluation.n_way,
-            k_shot if evaluation.k_shot is None else evaluation.k_shot,
+            _of_evaluation("n_way", evaluation.n_way, n_way),
+            _of_evaluation("k_shot", evaluation.k_shot, k_shot),
             n_query if evaluation.n_query is None else evaluation.n_query,
         )
         counts = {"meta_batch_size": meta_batch_size}
@@ -51,7 +52,8 @@ class EpisodeDataModule(pl.LightningDataModule):
         for name, value in counts.items():
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}.")
-        self.shapes = {"train": train, "val": held_out, "test": held_out}
+        # of each split's tasks; of those of training the largest
+        self.shapes = {"train": self.train_sizes.largest, "val": held_out, "test": held_out}
         self.meta_batch_size, self.evaluation, self.seed = meta_batch_size, evaluation, seed
 
     # ---- what a data set implements
@@ -136,13 +138,29 @@ class EpisodeDataModule(pl.LightningDataModule):
         """
         return self._converted(self.draw(split, task_id))
 
+    def shape_of(self, split: str, task_id: Tensor) -> EpisodeShape:
+        """The size of tasks (T,) of one batch.
+
+        Raises:
+            ValueError: If training tasks are of several batches, whose sizes differ.
+        """
+        if split != "train" or not self.train_sizes.vary:
+            return self.shapes[split]
+        batches = (task_id // self.meta_batch_size).unique().tolist()
+        if len(batches) != 1:
+            raise ValueError(
+                f"training tasks of different batches have different sizes: ask for those of one, got {len(batches)} "
+                f"batches of {self.meta_batch_size}."
+            )
+        return self.train_sizes.of_batch(self.seed, batches[0])
+
     def seed_of(self, split: str) -> int:
         """The seed of a split's tasks: validation and test are the same for every training seed."""
         return self.seed if split == "train" else self.evaluation.seed
 
     def protocol(self) -> dict[str, Any]:
         """The task that is evaluated, as a result must state it."""
-        train, held_out = asdict(self.shapes["train"]), asdict(self.shapes["test"])
+        train, held_out = self.train_sizes.describe(), asdict(self.shapes["test"])
         differs = {f"train_{name}": value for name, value in train.items() if value != held_out[name]}
         return {"data": type(self).__name__, **held_out, **differs}
 
@@ -181,3 +199,16 @@ class EpisodeDataModule(pl.LightningDataModule):
         rank = self.trainer.global_rank if self.trainer else 0
         stream = TaskStream(batch_size, first_batch, n_tasks, rank, self._world_size, self._gatherer(split))
         return DataLoader(stream, batch_size=None, num_workers=self.num_workers, pin_memory=self.pin_memory)
+
+
+def _of_evaluation(name: str, given: int | None, trained: Count) -> int:
+    """A size of the evaluated tasks; as in training where none is given.
+
+    Raises:
+        ValueError: If there is no such size, because training has several.
+    """
+    if given is not None:
+        return given
+    if isinstance(trained, int):
+        return trained
+    raise ValueError(f"{name} = {list(trained)} is of training: set evaluation.{name} to the size that is evaluated.")

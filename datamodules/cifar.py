@@ -13,6 +13,7 @@ from datamodules.image_bank import ImageBank
 from datamodules.image_lists import read_json
 from datamodules.input_spec import InputSpec
 from datamodules.settings import Evaluation, Loading
+from datamodules.task_sizes import Count
 
 LISTS = Path(__file__).parent / "splits"
 SIZE = 32
@@ -23,8 +24,8 @@ class CIFAR100(BankDataModule):
     """The 60,000 images of CIFAR-100, 32x32, training and test images together; a subclass names the split.
 
     Args:
-        n_way: Classes in a training task.
-        k_shot: Support examples of each class in a training task.
+        n_way: Classes in a training task; two numbers, as in [5, 20]: drawn anew for every batch.
+        k_shot: Support examples of each class in a training task; two numbers: drawn anew for every batch.
         n_query: Query examples of each class in a training task.
         meta_batch_size: Tasks of one training batch over all devices; their number must divide it.
         evaluation: Validation and test tasks.
@@ -37,8 +38,8 @@ class CIFAR100(BankDataModule):
 
     def __init__(
         self,
-        n_way: int = 5,
-        k_shot: int = 1,
+        n_way: Count = 5,
+        k_shot: Count = 1,
         n_query: int = 15,
         meta_batch_size: int = 4,
         evaluation: Evaluation = Evaluation(),

@@ -15,14 +15,11 @@ class EpisodeSource:
     Args:
         bank: The images.
         pools: For each split its classes.
-        shapes: For each split the size of its tasks.
         seeds: For each split the seed of its tasks.
     """
 
-    def __init__(
-        self, bank: ImageBank, pools: dict[str, ClassPool], shapes: dict[str, EpisodeShape], seeds: dict[str, int]
-    ) -> None:
-        self.bank, self.pools, self.shapes, self.seeds = bank, pools, shapes, seeds
+    def __init__(self, bank: ImageBank, pools: dict[str, ClassPool], seeds: dict[str, int]) -> None:
+        self.bank, self.pools, self.seeds = bank, pools, seeds
         self._on_device: Tensor | None = None
         self._features: dict[str, SplitFeatures] = {}
 
@@ -33,18 +30,19 @@ class EpisodeSource:
         else:
             self._features[split] = features
 
-    def episode(self, split: str, task_id: Tensor, in_features: bool = False) -> Episode:
+    def episode(self, split: str, task_id: Tensor, shape: EpisodeShape, in_features: bool = False) -> Episode:
         """Draws tasks and looks their images up.
 
         Args:
             split: "train", "val" or "test".
             task_id: (T,) int64.
+            shape: The size of the tasks.
             in_features: Whether to give features in place of images, where there are some.
 
         Returns:
             An Episode of uint8 images, or of features (T, S, D), on the device of `task_id`.
         """
-        device, shape = task_id.device, self.shapes[split]
+        device = task_id.device
         if self.pools[split].class_id.device != device:
             self.pools[split] = self.pools[split].to(device)
         drawn = draw_tasks(self.seeds[split], SPLITS.index(split), task_id, self.pools[split], shape)

@@ -35,6 +35,7 @@ from datamodules.image_bank import ImageBank
 from datamodules.input_spec import INK, InputSpec
 from datamodules.progress import progress
 from datamodules.settings import Evaluation, Loading
+from datamodules.task_sizes import Count
 
 IMAGES_PER_HALF = 10
 AVERAGE_FACE = -1  # finds characters that are alike although no one font has both, or draws them alike
@@ -50,8 +51,8 @@ class Glyphs(BankDataModule):
     show different faces, and an episode takes its support from one and its query from the other.
 
     Args:
-        n_way: Classes in a training task.
-        k_shot: Support examples of each class in a training task, 10 at most.
+        n_way: Classes in a training task; two numbers, as in [5, 20]: drawn anew for every batch.
+        k_shot: Support examples of each class in a training task, 10 at most; two numbers: drawn for every batch.
         n_query: Query examples of each class in a training task, 10 at most.
         meta_batch_size: Tasks of one training batch over all devices; their number must divide it.
         evaluation: Validation and test tasks.
@@ -65,8 +66,8 @@ class Glyphs(BankDataModule):
 
     def __init__(
         self,
-        n_way: int = 5,
-        k_shot: int = 1,
+        n_way: Count = 5,
+        k_shot: Count = 1,
         n_query: int = 1,
         meta_batch_size: int = 32,
         evaluation: Evaluation = Evaluation(),

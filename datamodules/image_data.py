@@ -12,6 +12,7 @@ from datamodules.image_files import Listing, read_bank
 from datamodules.input_spec import InputSpec
 from datamodules.pools import check_class_count
 from datamodules.settings import Evaluation, Loading
+from datamodules.task_sizes import Count
 
 FORMAT_VERSION = 1  # raise it with every change of the decoding, so that old caches are left behind
 
@@ -20,8 +21,8 @@ class ImageData(BankDataModule):
     """Episodes from image files; a data set says which files there are and how they are split.
 
     Args:
-        n_way: Classes in a training task.
-        k_shot: Support examples of each class in a training task.
+        n_way: Classes in a training task; two numbers, as in [5, 20]: drawn anew for every batch.
+        k_shot: Support examples of each class in a training task; two numbers: drawn anew for every batch.
         n_query: Query examples of each class in a training task.
         meta_batch_size: Tasks of one training batch over all devices; their number must divide it.
         evaluation: Validation and test tasks.
@@ -35,8 +36,8 @@ class ImageData(BankDataModule):
 
     def __init__(
         self,
-        n_way: int,
-        k_shot: int,
+        n_way: Count,
+        k_shot: Count,
         n_query: int,
         meta_batch_size: int,
         evaluation: Evaluation,

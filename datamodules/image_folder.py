@@ -11,6 +11,7 @@ from datamodules.image_files import ClassFiles, Listing, class_folders
 from datamodules.image_lists import read_list
 from datamodules.input_spec import INK, Fit, InputSpec
 from datamodules.settings import Evaluation, Loading
+from datamodules.task_sizes import Count
 
 SPLITS = ("train", "val", "test")
 
@@ -23,8 +24,8 @@ class ImageFolder(ImageData):
     fraction; or the images that three lists name.
 
     Args:
-        n_way: Classes in a training task.
-        k_shot: Support examples of each class in a training task.
+        n_way: Classes in a training task; two numbers, as in [5, 20]: drawn anew for every batch.
+        k_shot: Support examples of each class in a training task; two numbers: drawn anew for every batch.
         n_query: Query examples of each class in a training task.
         meta_batch_size: Tasks of one training batch over all devices; their number must divide it.
         evaluation: Validation and test tasks.
@@ -52,8 +53,8 @@ class ImageFolder(ImageData):
 
     def __init__(
         self,
-        n_way: int = 5,
-        k_shot: int = 1,
+        n_way: Count = 5,
+        k_shot: Count = 1,
         n_query: int = 5,
         meta_batch_size: int = 4,
         evaluation: Evaluation = Evaluation(),

@@ -28,6 +28,7 @@ from datamodules.omniglot_source import (
 )
 from datamodules.progress import progress
 from datamodules.settings import Evaluation, Loading
+from datamodules.task_sizes import Count
 
 ADDRESS = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python"
 MD5 = {
@@ -46,8 +47,8 @@ class Omniglot(BankDataModule):
     read without unpacking. Resized by Pillow's antialiased Lanczos filter, that of the MAML authors.
 
     Args:
-        n_way: Classes in a training task.
-        k_shot: Support examples of each class in a training task.
+        n_way: Classes in a training task; two numbers, as in [5, 20]: drawn anew for every batch.
+        k_shot: Support examples of each class in a training task; two numbers: drawn anew for every batch.
         n_query: Query examples of each class in a training task.
         meta_batch_size: Tasks of one training batch over all devices; their number must divide it.
         evaluation: Validation and test tasks.
@@ -66,8 +67,8 @@ class Omniglot(BankDataModule):
 
     def __init__(
         self,
-        n_way: int = 5,
-        k_shot: int = 1,
+        n_way: Count = 5,
+        k_shot: Count = 1,
         n_query: int = 1,
         meta_batch_size: int = 32,
         evaluation: Evaluation = Evaluation(),

@@ -9,14 +9,15 @@ from datamodules.image_data import ImageData
 from datamodules.image_files import ClassFiles, Listing, image_paths
 from datamodules.input_spec import Fit, InputSpec
 from datamodules.settings import Evaluation, Loading
+from datamodules.task_sizes import Count
 
 
 class PublishedImages(ImageData):
     """Colour photographs, brought to squares; a data set says where they lie and how they are split.
 
     Args:
-        n_way: Classes in a training task.
-        k_shot: Support examples of each class in a training task.
+        n_way: Classes in a training task; two numbers, as in [5, 20]: drawn anew for every batch.
+        k_shot: Support examples of each class in a training task; two numbers: drawn anew for every batch.
         n_query: Query examples of each class in a training task.
         meta_batch_size: Tasks of one training batch over all devices; their number must divide it.
         evaluation: Validation and test tasks.
@@ -33,8 +34,8 @@ class PublishedImages(ImageData):
 
     def __init__(
         self,
-        n_way: int = 5,
-        k_shot: int = 1,
+        n_way: Count = 5,
+        k_shot: Count = 1,
         n_query: int = 15,
         meta_batch_size: int = 4,
         evaluation: Evaluation = Evaluation(),

@@ -11,6 +11,7 @@ from datamodules.counter import random_bits, random_order
 from datamodules.episode import REGRESSION, Episode
 from datamodules.sampling import SPLITS
 from datamodules.settings import Evaluation
+from datamodules.task_sizes import Count
 
 AMPLITUDES = (0.1, 5.0)
 INTERVAL = (-5.0, 5.0)  # of x
@@ -25,7 +26,7 @@ class Sinusoid(EpisodeDataModule):
 
     Args:
         n_way: Always 1: a task is one function, and the network has one output.
-        k_shot: Support points of a training task.
+        k_shot: Support points of a training task; two numbers: drawn anew for every batch.
         n_query: Query points of a training task.
         meta_batch_size: Tasks of one training batch over all devices; their number must divide it.
         evaluation: Validation and test tasks.
@@ -46,7 +47,7 @@ class Sinusoid(EpisodeDataModule):
     def __init__(
         self,
         n_way: Literal[1] = 1,
-        k_shot: int = 10,
+        k_shot: Count = 10,
         n_query: int = 10,
         meta_batch_size: int = 25,
         evaluation: Evaluation = Evaluation(),
@@ -75,7 +76,7 @@ class Sinusoid(EpisodeDataModule):
 
     def draw(self, split: str, task_id: Tensor) -> Episode:
         """The tasks of these numbers (T,) of "train", "val" or "test", on the device of `task_id`."""
-        shape = self.shapes[split]
+        shape = self.shape_of(split, task_id)
         support, query = self._points(split, task_id, shape.k_shot, shape.n_query)  # (T, k_shot), (T, n_query)
         support_x, support_y = self._examples(split, task_id, support)
         query_x, query_y = self._examples(split, task_id, query)

@@ -28,6 +28,17 @@ def check_fit(learner: "Learner", data: Any) -> None:
             f"{name} is a method of {' and '.join(learner.objectives)}, but {data_name}'s tasks are {objective}: set "
             "model to one that does both, such as MAML, or data to other tasks."
         )
+    sizes = data.train_sizes
+    if learner.fixed_way is not None and sizes.n_way[0] < sizes.n_way[1]:
+        raise ValueError(
+            f"{name}'s output layer has a fixed number of classes, but data.n_way = {list(sizes.n_way)} is drawn for "
+            "every batch: set it to one number, or use a method that takes any number of classes, such as ProtoNet."
+        )
+    if learner.outer.cuda_graph and sizes.vary:
+        raise ValueError(
+            "outer.cuda_graph records tasks of one size: set data.n_way and data.k_shot to one number each, or "
+            "outer.cuda_graph to false."
+        )
     for split, shape in data.shapes.items():
         if learner.fixed_way is not None and shape.n_way != learner.fixed_way:
             raise ValueError(
@@ -43,7 +54,7 @@ def check_fit(learner: "Learner", data: Any) -> None:
         raise ValueError("outer.cuda_graph cannot record learn2learn: leave outer.task_strategy at 'auto'.")
     if learner.outer.cuda_graph and learner.changes_with_step:
         raise ValueError(
-            f"outer.cuda_graph cannot record {name}, whose outer loss changes in the course of training: set it to false."
+            f"outer.cuda_graph cannot record {name}, whose loss changes in the course of training: set it to false."
         )
     if learner.outer.cuda_graph and learner.trainer.training and learner.trainer.strategy.root_device.type != "cuda":
         raise ValueError("outer.cuda_graph needs a GPU: set trainer.accelerator to gpu, or outer.cuda_graph to false.")

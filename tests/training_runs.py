@@ -60,8 +60,8 @@ def meta_sgd(**outer: Any) -> MetaSGD:
 def maml_plus_plus(**outer: Any) -> MAMLPlusPlus:
     """All that changes in the course of training changes within six steps."""
     loop = OuterLoop(**(dict[str, Any](schedule="cosine") | outer))
-    annealed = {"multi_step_loss_steps": 5, "first_order_steps": 2}
-    return MAMLPlusPlus(3, TwoBlocks(running_stats=True), 0.1, 2, outer=loop, **annealed)
+    backbone = TwoBlocks(running_stats=True)
+    return MAMLPlusPlus(3, backbone, 0.1, 2, multi_step_loss_steps=5, first_order_steps=2, outer=loop)
 
 
 def imaml(**outer: Any) -> IMAML:

@@ -82,8 +82,8 @@ def plain_loss(learner: LEO, episode: Episode, noise: Tensor, t: int) -> Tensor:
 
 
 def plain_penalty(learner: LEO) -> Tensor:
-    layers = [learner.encoder, learner.relation[0], learner.relation[2], learner.relation[4], learner.decoder]
-    l2 = sum(layer.weight.square().sum() / 2 for layer in layers)  # type: ignore[union-attr, operator]
+    layers: Any = [learner.encoder, learner.relation[0], learner.relation[2], learner.relation[4], learner.decoder]
+    l2 = sum(layer.weight.square().sum() / 2 for layer in layers)
     rows = learner.decoder.weight.T  # (L, 2 D), as the authors' Sonnet keeps it
     total = torch.zeros((), dtype=rows.dtype)
     for i, a in enumerate(rows):
