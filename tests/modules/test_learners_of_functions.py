@@ -71,5 +71,5 @@ def test_learners_of_classes_refuse_functions(kind: type[Learner]) -> None:
 
 
 def test_pre_training_refuses_classes() -> None:
-    with pytest.raises(ValueError, match="PreTrained is a method of regression, but .* tasks are classification"):
+    with pytest.raises(ValueError, match=r"PreTrained is a method of regression, but .* tasks are classification"):
         make_trainer(max_steps=1).fit(PreTrained(3, TwoBlocks()), datamodule=make_data())
