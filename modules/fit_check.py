@@ -21,49 +21,45 @@ def check_fit(learner: "Learner", data: Any) -> None:
     Raises:
         ValueError: Names what does not fit, with both values and the mend.
     """
-    name = type(learner).__name__
-    objective, data_name = data.objective.name, type(data).__name__
-    if objective not in learner.objectives:
-        raise ValueError(
-            f"{name} is a method of {' and '.join(learner.objectives)}, but {data_name}'s tasks are {objective}: set "
-            "model to one that does both, such as MAML, or data to other tasks."
-        )
-    sizes = data.train_sizes
-    if learner.fixed_way is not None and sizes.n_way[0] < sizes.n_way[1]:
-        raise ValueError(
-            f"{name}'s output layer has a fixed number of classes, but data.n_way = {list(sizes.n_way)} is drawn for "
-            "every batch: set it to one number, or use a method that takes any number of classes, such as ProtoNet."
-        )
-    if learner.outer.cuda_graph and sizes.vary:
-        raise ValueError(
-            "outer.cuda_graph records tasks of one size: set data.n_way and data.k_shot to one number each, or "
-            "outer.cuda_graph to false."
-        )
-    for split, shape in data.shapes.items():
-        if learner.fixed_way is not None and shape.n_way != learner.fixed_way:
-            raise ValueError(
-                f"{name}'s output layer has n_way = {learner.fixed_way} classes, but the {split} tasks have "
-                f"{shape.n_way}: make them equal, or use a method that takes any number of classes, such as ProtoNet."
-            )
+    _check_tasks(learner, data)
     _check_input(learner, data)
     if learner.outer.task_strategy == "batched":
         _check_batched(learner)
     if learner.outer.task_strategy == "learn2learn" and not learner.in_learn2learn:
+        name = type(learner).__name__
         raise ValueError(f"outer.task_strategy 'learn2learn' is MAML's, not {name}'s: leave it at 'auto'.")
-    if learner.outer.cuda_graph and learner.outer.task_strategy == "learn2learn":
-        raise ValueError("outer.cuda_graph cannot record learn2learn: leave outer.task_strategy at 'auto'.")
-    if learner.outer.cuda_graph and learner.changes_with_step:
-        raise ValueError(
-            f"outer.cuda_graph cannot record {name}, whose loss changes in the course of training: set it to false."
-        )
-    if learner.outer.cuda_graph and learner.trainer.training and learner.trainer.strategy.root_device.type != "cuda":
-        raise ValueError("outer.cuda_graph needs a GPU: set trainer.accelerator to gpu, or outer.cuda_graph to false.")
+    if learner.outer.cuda_graph:
+        _check_recordable(learner, data)
     accumulate, interval = learner.outer.accumulate_batches, learner.trainer.val_check_interval
     if learner.trainer.training and accumulate > 1 and isinstance(interval, int) and interval % accumulate:
         raise ValueError(
             f"trainer.val_check_interval = {interval} must be a multiple of outer.accumulate_batches = {accumulate}, "
             "so that no checkpoint falls inside an outer step."
         )
+
+
+def _check_tasks(learner: "Learner", data: Any) -> None:
+    """Whether the method can do what is asked, in tasks of these sizes."""
+    name, data_name, objective = type(learner).__name__, type(data).__name__, data.objective.name
+    if objective not in learner.objectives:
+        raise ValueError(
+            f"{name} is a method of {' and '.join(learner.objectives)}, but {data_name}'s tasks are {objective}: set "
+            "model to one that does both, such as MAML, or data to other tasks."
+        )
+    if learner.fixed_way is None:
+        return
+    fewest, most = data.train_sizes.n_way
+    if fewest < most:
+        raise ValueError(
+            f"{name}'s output layer has a fixed number of classes, but data.n_way = {[fewest, most]} is drawn for "
+            "every batch: set it to one number, or use a method that takes any number of classes, such as ProtoNet."
+        )
+    for split, shape in data.shapes.items():
+        if shape.n_way != learner.fixed_way:
+            raise ValueError(
+                f"{name}'s output layer has n_way = {learner.fixed_way} classes, but the {split} tasks have "
+                f"{shape.n_way}: make them equal, or use a method that takes any number of classes, such as ProtoNet."
+            )
 
 
 def _check_input(learner: "Learner", data: Any) -> None:
@@ -79,6 +75,24 @@ def _check_input(learner: "Learner", data: Any) -> None:
         f"the backbone takes images of (channels, height, width) = {tuple(expected)}, but {type(data).__name__} "
         f"gives {given}: set the backbone's in_channels and image_size, or its input_shape, or the data's image_size."
     )
+
+
+def _check_recordable(learner: "Learner", data: Any) -> None:
+    """Whether outer.cuda_graph can record an outer step."""
+    if data.train_sizes.vary:
+        raise ValueError(
+            "outer.cuda_graph records tasks of one size: set data.n_way and data.k_shot to one number each, or "
+            "outer.cuda_graph to false."
+        )
+    if learner.outer.task_strategy == "learn2learn":
+        raise ValueError("outer.cuda_graph cannot record learn2learn: leave outer.task_strategy at 'auto'.")
+    if learner.changes_with_step:
+        name = type(learner).__name__
+        raise ValueError(
+            f"outer.cuda_graph cannot record {name}, whose loss changes in the course of training: set it to false."
+        )
+    if learner.trainer.training and learner.trainer.strategy.root_device.type != "cuda":
+        raise ValueError("outer.cuda_graph needs a GPU: set trainer.accelerator to gpu, or outer.cuda_graph to false.")
 
 
 def check_trainable(learner: "Learner") -> None:

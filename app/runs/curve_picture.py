@@ -92,7 +92,7 @@ def _draw_task(axes: Any, task: Curves) -> None:
         error = float((values - task.truth).square().mean())
         label = f"{steps} step{'' if steps == 1 else 's'}, mse {error:.3g}"
         dashes = DASHES[-1] if last else DASHES[number]
-        colour = _between(*COLOURS, number / max(len(task.fitted) - 1, 1))
+        colour = _between(*COLOURS, 1.0 if last else number / (len(task.fitted) - 1))
         axes.plot(task.x, values, color=colour, linestyle=dashes, linewidth=2.4 if last else 1.8, label=label, zorder=2)
     axes.scatter(
         task.support_x, task.support_y, color=POINTS, marker="^", s=34, label="support points", zorder=4, clip_on=False
