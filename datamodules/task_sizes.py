@@ -49,11 +49,11 @@ class TaskSizes:
     def of_batch(self, seed: int, batch: int) -> EpisodeShape:
         """The size of a batch's tasks, each number between its ends equally often: a function of seed and batch."""
         bits = random_bits(seed, SIZES_STREAM, torch.tensor([batch]), 2)[0]
-        drawn = [
-            low + int(random_integers(draw, high - low + 1))
-            for draw, (low, high) in zip(bits, (self.n_way, self.k_shot), strict=True)
-        ]
-        return EpisodeShape(*drawn, self.n_query)
+
+        def drawn(position: int, ends: tuple[int, int]) -> int:
+            return ends[0] + int(random_integers(bits[position], ends[1] - ends[0] + 1))
+
+        return EpisodeShape(drawn(0, self.n_way), drawn(1, self.k_shot), self.n_query)
 
     def describe(self) -> dict[str, Any]:
         """By the arguments' names."""

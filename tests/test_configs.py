@@ -112,7 +112,15 @@ def small(name: str) -> list[str]:
     return [*shrunk, "--trainer.accelerator=cpu", "--trainer.max_steps=2", "--trainer.val_check_interval=1"]
 
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+def trained_quickly(names: list[str]) -> list[Any]:
+    """One experiment for each method, backbone and data set; those of other ways and shots are slow tests."""
+    first: dict[str, str] = {}
+    for name in names:
+        first.setdefault(name.rpartition("_")[0], name)
+    return [name if name in first.values() else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+@pytest.mark.parametrize("name", trained_quickly(EXPERIMENTS))
 def test_experiment_trains_and_tests(name, capfd):
     # On Glyphs, which is always there, a tiny mini-ImageNet or functions, with the tasks of the experiment.
     _, data, evaluation = settings(name)

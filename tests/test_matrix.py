@@ -22,10 +22,10 @@ from tests.training_runs import (
 TOLERANCE = 1e-10
 OUTER: dict[str, dict[str, Any]] = {
     "maml": {"lr": 0.01, "clip_norm": 0.5},
-    "fomaml": {"lr": 0.01, "clip_value": 0.05},
     "reptile": {"lr": 1.0},
     "protonet": {"lr": 0.01, "clip_norm": 0.5},
     **{method: {"lr": 0.01, "clip_norm": 0.5} for method in FURTHER_METHODS},
+    "fomaml": {"lr": 0.01, "clip_value": 0.05},
     "leo": {"optimizer": "sgd", "lr": 0.1, "clip_norm": 0.5},  # Adam makes steps of gradients that are round-off
 }
 

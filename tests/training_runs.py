@@ -83,8 +83,9 @@ def from_scratch(**outer: Any) -> FromScratch:
 
 
 # Those on which every way of computing is tried, and those built of the same parts, on which a few are.
-METHODS: dict[str, Callable[..., Learner]] = {"maml": maml, "fomaml": fomaml, "reptile": reptile, "protonet": protonet}
+METHODS: dict[str, Callable[..., Learner]] = {"maml": maml, "reptile": reptile, "protonet": protonet}
 FURTHER_METHODS: dict[str, Callable[..., Learner]] = {
+    "fomaml": fomaml,
     "anil": kin_of_maml(ANIL),
     "boil": kin_of_maml(BOIL),
     "meta_sgd": meta_sgd,
