@@ -35,6 +35,8 @@ class ESMAML(GradientLearner):
         inner_steps: Inner steps in training.
         inner_sigma: Standard deviation of the inner loop's perturbations.
         inner_directions: Pairs of perturbed weights for each inner step.
+        adapts: What the inner loop moves: the "network", or its "head", the output layer, whose few weights a few
+            directions say much of, and which is much faster.
         eval_inner_steps: Inner steps in evaluation; None: `inner_steps`.
         transductive: Whether the headline score normalises a task's queries together.
         outer: The outer loop.
@@ -58,6 +60,7 @@ class ESMAML(GradientLearner):
         inner_steps: int = 1,
         inner_sigma: float = 0.1,
         inner_directions: int = 16,
+        adapts: Literal["network", "head"] = "network",
         eval_inner_steps: int | None = None,
         transductive: bool = True,
         outer: OuterLoop = OuterLoop(),
@@ -66,13 +69,14 @@ class ESMAML(GradientLearner):
         check_positive(inner_sigma=inner_sigma, inner_directions=inner_directions)
         super().__init__(n_way, backbone, inner_steps, eval_inner_steps, transductive, outer)
         self.save_hyperparameters()
-        self.improve, self.sigma, self.directions = improve, sigma, directions
+        self.improve, self.sigma, self.directions, self.adapts = improve, sigma, directions, adapts
         self.inner_lr, self.inner_sigma, self.inner_directions = inner_lr, inner_sigma, inner_directions
 
     @property
     def sets_of_weights(self) -> int:
         """Those that an inner step evaluates for a task: each perturbed, and in training each of the outer loop's."""
-        return 2 * self.inner_directions * (2 * self.directions if self.training else 1)
+        of_inner_loop = 2 * self.inner_directions if self.adapts == "network" else 1
+        return of_inner_loop * (2 * self.directions if self.training else 1)
 
     def draw_noise(self, task_id: Tensor, n_support: int, steps: int) -> Tensor:
         """Directions, (T, steps * inner_directions, P), standard normal; in training then `directions` of the outer."""
@@ -101,7 +105,8 @@ class ESMAML(GradientLearner):
         inner, outer = noise.to(centre).split([noise.shape[1] - self.directions, self.directions], dim=1)
         start = centre + self.sigma * torch.cat([outer, -outer], dim=1)  # (T, 2 * directions, P)
         *_, weights = self._descended(params, start, episode.support, n_way, self.inner_steps, inner)
-        outputs = self._outputs(params, weights, episode.query_x, keeps_statistics=True)  # (T, 2 * directions, Q, n)
+        queries = episode.query_x.unsqueeze(1)  # (T, 1, Q, ...)
+        outputs = self._outputs(params, weights, queries, keeps_statistics=True)  # (T, 2 * directions, Q, n)
         cost = self._cost(outputs[..., :n_way], episode.query_y).unsqueeze(1)  # (T, 1, 2 * directions)
         above, below = cost.split(self.directions, dim=2)
         gradient = evolution_gradient(above, below, outer, self.sigma).mean((0, 1))  # (P,)
@@ -114,16 +119,22 @@ class ESMAML(GradientLearner):
     ) -> Iterator[Tensor]:
         """M sets of weights of each task, (T, M, P), after 0, 1, ..., `steps` inner steps."""
         yield weights
-        n, m = self.inner_directions, weights.shape[1]
+        n, m, layer, x = self.inner_directions, weights.shape[1], "", support.x.unsqueeze(1)  # (T, 1, S, ...)
+        still, moving = weights[..., :0], weights
+        if self.adapts == "head":
+            n_head = sum(value.numel() for name, value in self.fast(params).items() if name.startswith("network.head."))
+            still, moving = weights.split([weights.shape[-1] - n_head, n_head], dim=-1)
+            x = self._outputs(params, still, x, "backbone").repeat_interleave(2 * n, dim=1)  # (T, M * 2N, S, D)
+            layer = "head"
         for step in range(steps):
-            directions = noise[:, step * n : (step + 1) * n]  # (T, N, P)
-            moves = self.inner_sigma * torch.cat([directions, -directions], dim=1)  # (T, 2N, P)
-            around = (weights.unsqueeze(2) + moves.unsqueeze(1)).flatten(1, 2)  # (T, M * 2N, P)
-            outputs = self._outputs(params, around, support.x)[..., :n_way]  # (T, M * 2N, S, n_way)
+            directions = noise[:, step * n : (step + 1) * n, still.shape[-1] :]  # (T, N, p)
+            moves = self.inner_sigma * torch.cat([directions, -directions], dim=1)  # (T, 2N, p)
+            around = (moving.unsqueeze(2) + moves.unsqueeze(1)).flatten(1, 2)  # (T, M * 2N, p)
+            outputs = self._outputs(params, around, x, layer)[..., :n_way]  # (T, M * 2N, S, n_way)
             cost = self._cost(outputs, support.y).unflatten(1, (m, 2 * n))  # (T, M, 2N)
-            gradient = evolution_gradient(cost[..., :n], cost[..., n:], directions, self.inner_sigma)  # (T, M, P)
-            weights = weights - self.inner_lr * gradient
-            yield weights
+            gradient = evolution_gradient(cost[..., :n], cost[..., n:], directions, self.inner_sigma)  # (T, M, p)
+            moving = moving - self.inner_lr * gradient
+            yield torch.cat([still, moving], dim=-1)
 
     def _cost(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """What is to fall, of each set of weights: outputs (T, M, B, n), targets (T, B) -> (T, M)."""
@@ -133,26 +144,29 @@ class ESMAML(GradientLearner):
         score = self.objective.score(outputs, y).mean(2)
         return -score if self.objective.higher_is_better else score
 
-    def _outputs(self, params: Variables, weights: Tensor, x: Tensor, keeps_statistics: bool = False) -> Tensor:
-        """The outputs of M sets of weights (T, M, P) for each task's examples (T, B, ...), (T, M, B, n_outputs)."""
+    def _outputs(
+        self, params: Variables, weights: Tensor, x: Tensor, layer: str = "", keeps_statistics: bool = False
+    ) -> Tensor:
+        """What M sets of a layer's weights (T, M, p) make of x (T, M, B, ...), or of one set of them (T, 1, B, ...)."""
         n_tasks, m = weights.shape[:2]
         given = {n: v for n, v in params.items() if n.startswith("network.")}
         statistics = {n: v for n, v in self.updated_buffers().items() if params[n].dim() > v.dim()}  # (T, C) in params
         copies = {name: params[name].repeat_interleave(m, dim=0) for name in statistics}
-        named = {name: value.flatten(0, 1) for name, value in self._named(params, weights).items()}
-        outputs = self.forward_network(given | copies | named, x.repeat_interleave(m, dim=0))
+        named = {name: value.flatten(0, 1) for name, value in self._named(params, weights, layer).items()}
+        examples = x.expand(n_tasks, m, *x.shape[2:]).flatten(0, 1)  # (T * M, B, ...)
+        outputs = self.forward_network(given | copies | named, examples, layer)
         if keeps_statistics:
             for name, copy in copies.items():
                 of_tasks = copy.unflatten(0, (n_tasks, m))
                 params[name].copy_(of_tasks.mean(1) if copy.is_floating_point() else of_tasks[:, 0])
-        return outputs.unflatten(0, (n_tasks, m))
+        return outputs.unflatten(0, (n_tasks, m))  # (T, M, B, ...)
 
     def _flat(self, params: Variables) -> Tensor:
         """All weights that are learned, (P,)."""
         return torch.cat([value.flatten() for value in self.fast(params).values()])
 
-    def _named(self, params: Variables, weights: Tensor) -> Variables:
-        """(..., P) -> name -> (..., *shape)."""
-        fast = self.fast(params)
-        parts = weights.split([value.numel() for value in fast.values()], dim=-1)
+    def _named(self, params: Variables, weights: Tensor, layer: str = "") -> Variables:
+        """A layer's weights by name: (..., p) -> name -> (..., *shape)."""
+        fast = [name for name in self.fast(params) if name.startswith(f"network.{layer}")]
+        parts = weights.split([params[name].numel() for name in fast], dim=-1)
         return {n: part.unflatten(-1, params[n].shape) for n, part in zip(fast, parts, strict=True)}

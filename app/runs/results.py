@@ -1,6 +1,7 @@
 """results.json and the line that ends a run: the score with all that it depends on."""
 
 import json
+import math
 import platform
 import subprocess
 from dataclasses import dataclass
@@ -105,8 +106,14 @@ def objective_of(results: dict[str, Any]) -> Objective:
 
 
 def write_results(path: Path, results: dict[str, Any]) -> None:
-    """Writes JSON whole or not at all."""
-    write_whole(path, json.dumps(results, indent=2) + "\n")
+    """Writes JSON whole or not at all; a number that is not finite, which JSON has not, as null."""
+    write_whole(path, json.dumps(_finite(results), indent=2, allow_nan=False) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _finite(inner) for name, inner in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def versions() -> dict[str, str | None]:

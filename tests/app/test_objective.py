@@ -1,11 +1,13 @@
 """What follows the objective of the data: metrics that are watched, their directions, and how a score is written."""
 
+import json
+
 import pytest
 
 from app.checkpoints.resumption import what_is_trained
 from app.checkpoints.run_checkpoint import RunCheckpoint
 from app.runs.early_stopping import EarlyStopping
-from app.runs.results import objective_of, readable
+from app.runs.results import objective_of, readable, write_results
 from app.runs.score_text import score_text
 from datamodules.episode import CLASSIFICATION, REGRESSION
 
@@ -64,3 +66,10 @@ def test_a_configuration_that_names_the_former_defaults_is_the_same_run():
     assert what_is_trained(former) == what_is_trained(unset)
     other = {"checkpoint": {"monitor": "val/loss", "mode": None}, "early_stopping": {"monitor": None}}
     assert what_is_trained(other) != what_is_trained(unset)
+
+
+def test_results_of_a_diverged_evaluation_are_still_json(tmp_path):
+    path = tmp_path / "results.json"
+    write_results(path, {"mse": float("inf"), "adaptation_curve": {"1": float("nan"), "0": 2.5}, "n_tasks": 4})
+    strict = json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert strict == {"mse": None, "adaptation_curve": {"1": None, "0": 2.5}, "n_tasks": 4}

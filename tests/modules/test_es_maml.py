@@ -49,12 +49,18 @@ def estimate(cost: Callable[[Tensor], Tensor], at: Tensor, directions: Tensor, s
 
 @pytest.mark.parametrize("strategy", ["batched", "vmap", "loop"])
 @pytest.mark.parametrize("improve", ["loss", "score"])
-def test_both_loops_are_plain_loops_over_the_directions(episode: Episode, strategy: str, improve: Any) -> None:
-    learner = make(strategy, improve=improve)
+@pytest.mark.parametrize("adapts", ["network", "head"])
+def test_both_loops_are_plain_loops_over_the_directions(
+    episode: Episode, strategy: str, improve: Any, adapts: str
+) -> None:
+    learner = make(strategy, improve=improve, adapts=adapts)
     network = copy.deepcopy(learner.network)
     start = torch.cat([value.detach().flatten() for value in network.parameters()])
     noise = learner.draw_noise(episode.task_id, 6, STEPS).double()
     assert noise.shape == (2, STEPS * N_INNER + N_OUTER, len(start))
+    if adapts == "head":  # the last weights
+        n_head = sum(value.numel() for value in network.get_submodule("head").parameters())
+        noise[:, : STEPS * N_INNER, :-n_head] = 0
     expected = torch.zeros_like(start)
     for t, (support_x, support_y, query_x, query_y) in enumerate(zip(*episode[:4], strict=True)):
 
@@ -68,6 +74,7 @@ def test_both_loops_are_plain_loops_over_the_directions(episode: Episode, strate
         expected += estimate(adapted_cost, start, noise[t, -N_OUTER:], 0.2) / 2
     ours = torch.cat([value.flatten() for value in learner.batch_gradient(episode).gradients.values()])
     assert expected.norm() > 0
+    assert len(ours) == len(start)
     torch.testing.assert_close(ours, expected, rtol=1e-6, atol=1e-8)
 
 
