@@ -52,6 +52,10 @@ class Objective(NamedTuple):
     is_share: bool  # whether the score is a share of 1, which a reader wants in percent
     answer: Callable[[Tensor], Tensor]  # what a user gets: outputs (..., n_outputs) to (..., n) in float32
 
+    def direction_of(self, metric: str) -> Literal["max", "min"]:
+        """What a run wants of a metric: less of a loss, otherwise as of the score."""
+        return "min" if metric.endswith("loss") else self.direction
+
     @property
     def direction(self) -> Literal["max", "min"]:
         """What a run wants of the score."""

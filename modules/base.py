@@ -53,9 +53,14 @@ class Learner(Method):
         self._evaluation_chunks = TaskChunks(say=self._say)
         self._layout_is_kept = False  # by training, or by a checkpoint: another way of computing sums in another order
         self._graphed = GraphedGradient(self.batch_gradient, self.variables) if outer.cuda_graph else None
-        # DDP would broadcast buffers on every forward pass, also where ranks validate different numbers of batches; the
-        # outer step keeps them equal.
-        self._ddp_params_and_buffers_to_ignore = [name for name, _ in self.named_buffers()]
+
+    @property
+    def _ddp_params_and_buffers_to_ignore(self) -> list[str]:
+        """DDP would broadcast buffers on every forward pass, also where ranks validate different numbers of batches.
+
+        The outer step keeps them equal.
+        """
+        return [name for name, _ in self.named_buffers()]
 
     @property
     def task_chunk(self) -> int | None:
@@ -131,7 +136,8 @@ class Learner(Method):
         if self._finite.finds(self.global_step + 1, mean, scaled=not isinstance(scale, float)):
             stop_training(self, self.global_step + 1, batches)
         for name, parameter in self.named_parameters():
-            parameter.grad = mean.gradients[name] * scale if name in mean.gradients else None
+            gradient = mean.gradients.get(name)
+            parameter.grad = None if gradient is None else (gradient * scale).to(parameter.dtype)
         optimizer.step()
         for name, buffer in self.updated_buffers().items():
             buffer.copy_(mean.buffers[name])

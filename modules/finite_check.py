@@ -113,5 +113,5 @@ def describe(step: int, tasks: range, wrong: Sequence[int]) -> str:
     return (
         f"the loss or its gradient is not finite at step {step:,} (training tasks {tasks.start} to {tasks.stop - 1}"
         f"{which}): no checkpoint was written since. The data module's episode('train', ...) draws these tasks again. "
-        "Lower model.inner_lr or model.outer.lr, or set model.outer.clip_norm."
+        "Lower the inner step size or model.outer.lr, or set model.outer.clip_norm."
     )

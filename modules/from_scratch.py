@@ -42,6 +42,8 @@ class FromScratch(GradientLearner):
         outer: OuterLoop = OuterLoop(),
     ) -> None:
         check_positive(inner_lr=inner_lr)
+        if outer.weight_decay:
+            raise ValueError(f"FromScratch keeps its weights: set outer.weight_decay to 0, got {outer.weight_decay}.")
         super().__init__(n_way, backbone, inner_steps, None, transductive, outer)
         self.save_hyperparameters()
         self.inner_optimizer, self.inner_lr = inner_optimizer, inner_lr
@@ -54,7 +56,8 @@ class FromScratch(GradientLearner):
     def outer_gradients(
         self, params: Variables, episode: Episode, noise: Tensor | None
     ) -> tuple[Variables, dict[str, Tensor]]:
-        """No gradient for anything; the scores of networks trained on the support sets."""
+        """A gradient of 0 for everything; the scores of networks trained on the support sets."""
         losses, outputs = self.query_loss(params, episode, noise)
         score = self.objective.score(outputs, episode.query_y).mean()
-        return {}, {"loss": losses.mean(), self.objective.score_name: score}
+        nothing = {name: torch.zeros_like(value) for name, value in self.trainable(params).items()}
+        return nothing, {"loss": losses.mean(), self.objective.score_name: score}

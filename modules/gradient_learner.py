@@ -49,6 +49,19 @@ class GradientLearner(Learner):
         self.eval_inner_steps = inner_steps if eval_inner_steps is None else eval_inner_steps
         self.transductive = transductive
 
+    def setup(self, stage: str) -> None:
+        """Checks that data and Trainer fit the learner, and that the inner loop has something to move.
+
+        Raises:
+            ValueError: If they do not, or all that it would move is frozen.
+        """
+        super().setup(stage)
+        if (self.inner_steps or self.eval_inner_steps) and not self.fast(self.variables()):
+            raise ValueError(
+                f"{type(self).__name__}'s inner loop has nothing to move, as the backbone is frozen: set its "
+                "frozen to false, or use a method that adapts the output layer, such as ANIL."
+            )
+
     def fast(self, params: Variables) -> Variables:
         """The meta-parameters that the inner loop moves, name -> (*shape): all of the network's that are trained."""
         return {name: value for name, value in self.trainable(params).items() if name.startswith("network.")}

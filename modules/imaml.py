@@ -53,6 +53,11 @@ class IMAML(GradientLearner):
         outer: OuterLoop = OuterLoop(),
     ) -> None:
         check_positive(inner_lr=inner_lr, regularisation=regularisation)
+        if inner_lr * regularisation >= 2:
+            raise ValueError(
+                f"inner_lr = {inner_lr} times regularisation = {regularisation} must be below 2: the spring alone "
+                "would swing ever wider."
+            )
         for name, value in (("cg_steps", cg_steps), ("cg_damping", cg_damping)):
             if value < 0:
                 raise ValueError(f"{name} must be 0 or more, got {value}.")

@@ -57,8 +57,9 @@ class LEO(Learner):
     Reference:
         Rusu et al., "Meta-Learning with Latent Embedding Optimization", ICLR 2019, Algorithm 1, equations (4) to (8),
         and the authors' code, whose inner loss is a sum over the support set. Deviations: with several shots the
-        authors draw a code and a classifier for each and average their logits, here a class has one; features are
-        dropped by torch's generators.
+        authors draw a code and a classifier for each and average their logits; here a class has one, and the inner loss
+        is the mean over its shots, which gives the same steps. Deviations are bounded; features are dropped by torch's
+        generators.
     """
 
     objectives = ("classification",)
@@ -80,6 +81,10 @@ class LEO(Learner):
     ) -> None:
         check_positive(latent_size=latent_size, latent_steps=latent_steps, latent_lr=latent_lr)
         check_positive(finetuning_lr=finetuning_lr)
+        weights = {"kl_weight": kl_weight, "encoder_penalty": encoder_penalty, "l2_penalty": l2_penalty}
+        for name, value in (weights | {"orthogonality_penalty": orthogonality_penalty}).items():
+            if value < 0:
+                raise ValueError(f"{name} must be 0 or more, got {value}.")
         if finetuning_steps < 0 or not 0 <= dropout < 1:
             raise ValueError(
                 f"finetuning_steps must be 0 or more and dropout in [0, 1), got {finetuning_steps} and {dropout}."
@@ -143,18 +148,18 @@ class LEO(Learner):
     ) -> Iterator[Adapted]:
         """As `adapt`, from the support set's features (T, S, D)."""
         draws = [None] * (steps + 2) if noise is None else self._split(noise[:, :n_way])
-        with torch.enable_grad():
-            mean, deviation = split_gaussian(self._codes(params, support, n_way), offset=0.0)  # (T, N, L) each
-            draw = torch.zeros_like(mean) if draws[0] is None else draws[0]
-            codes = first = mean + deviation * draw
-            divergence = divergence_at(codes, deviation, draw).mean((1, 2))  # (T,)
-            classifier = self._decoded(params, codes, draws[1])  # (T, N, D)
-            yield self._state(classifier, codes, first, divergence)
-            for step in range(steps):
+        mean, deviation = split_gaussian(self._codes(params, support, n_way), offset=0.0)  # (T, N, L) each
+        draw = torch.zeros_like(mean) if draws[0] is None else draws[0]
+        codes = first = mean + deviation * draw
+        divergence = divergence_at(codes, deviation, draw).mean((1, 2))  # (T,)
+        classifier = self._decoded(params, codes, draws[1])  # (T, N, D)
+        yield self._state(classifier, codes, first, divergence)
+        for step in range(steps):
+            with torch.enable_grad():
                 if not self.training:
                     codes, classifier = codes.detach().requires_grad_(), classifier.detach().requires_grad_()
                     classifier = self._decoded(params, codes, None) if step < self.latent_steps else classifier
-                loss = self.objective.loss(self._logits(support.x, classifier), support.y).sum()
+                loss = self._support_loss(support, classifier)
                 if step < self.latent_steps:
                     (gradient,) = torch.autograd.grad(loss, codes, create_graph=self.training)
                     codes = codes - params["latent_lr"] * gradient
@@ -162,7 +167,12 @@ class LEO(Learner):
                 else:
                     (gradient,) = torch.autograd.grad(loss, classifier, create_graph=self.training)
                     classifier = classifier - params["finetuning_lr"] * gradient
-                yield self._state(classifier, codes, first, divergence)
+            yield self._state(classifier, codes, first, divergence)
+
+    def _support_loss(self, support: Support, classifier: Tensor) -> Tensor:
+        """The sum over tasks and classes of the mean over shots, ()."""
+        loss = self.objective.loss(self._logits(support.x, classifier), support.y)  # (T, S)
+        return loss.sum() * classifier.shape[1] / loss.shape[1]
 
     def _state(self, classifier: Tensor, codes: Tensor, first: Tensor, divergence: Tensor) -> Adapted:
         """What is kept of a step: in evaluation without the graph behind it."""
@@ -189,7 +199,8 @@ class LEO(Learner):
     def _decoded(self, params: Variables, codes: Tensor, draw: Tensor | None) -> Tensor:
         """Classifiers (T, N, D) of codes (T, N, L); their means where nothing is drawn."""
         offset = math.sqrt(2 / (codes.shape[1] + self.feature_dim))  # Glorot's deviation of such a classifier
-        mean, deviation = split_gaussian(functional.linear(codes, params["decoder.weight"]), offset)
+        weight = params["decoder.weight"]
+        mean, deviation = split_gaussian(functional.linear(codes.to(weight.dtype), weight), offset)
         return mean if draw is None else mean + deviation * draw
 
     def _logits(self, features: Tensor, classifier: Tensor) -> Tensor:

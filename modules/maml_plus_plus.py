@@ -28,7 +28,7 @@ class MAMLPlusPlus(GradientLearner):
         eval_inner_steps: Inner steps in evaluation; None: `inner_steps`. Those beyond training's are as its last.
         learn_inner_lr: Learn a step size for each tensor of weights and each step.
         per_step_norm: Batch normalisation has a scale, a shift and, with a backbone of running_stats, statistics of its
-            own for each step; the outer loop alone learns the former.
+            own for each step, the network's being those of the last; the outer loop alone learns the former.
         multi_step_loss_steps: Outer steps in which the loss goes from the mean over all inner steps to the last one's;
             0: always the last one's.
         first_order_steps: Outer steps in which second derivatives are dropped, before they are taken.
@@ -65,16 +65,23 @@ class MAMLPlusPlus(GradientLearner):
         self.changes_with_step = bool(multi_step_loss_steps or first_order_steps)
         self.multi_step_loss_steps, self.first_order_steps = multi_step_loss_steps, first_order_steps
         layers = {name: v for name, v in self.network.named_modules() if isinstance(v, _BatchNorm) and per_step_norm}
-        self.norms = nn.ModuleDict(
-            {key_of(name): nn.ModuleList(NormVariables(v) for _ in range(inner_steps)) for name, v in layers.items()}
+        self.norms = nn.ModuleDict(  # of all steps but the last, whose are the network's own
+            {
+                key_of(name): nn.ModuleList(NormVariables(layer) for _ in range(inner_steps - 1))
+                for name, layer in layers.items()
+                if all(parameter.requires_grad for parameter in layer.parameters())
+            }
         )
-        for layer in layers.values():
-            layer.requires_grad_(False)  # used no more
         self.inner_lr = nn.ParameterDict(
             {key_of(name): torch.full((inner_steps,), inner_lr) for name in self.fast(self.variables())}
             if learn_inner_lr
             else {}
         )
+
+    def fast(self, params: Variables) -> Variables:
+        """All of the network's weights but those of batch normalisations that have some for each step."""
+        layers = tuple(f"network.{key.replace('/', '.')}." for key in self.norms)
+        return {name: value for name, value in super().fast(params).items() if not name.startswith(layers)}
 
     def rule(self, params: Variables) -> Update:
         """Gradient descent with the step size of a tensor and a step, where they are learned."""
@@ -83,7 +90,7 @@ class MAMLPlusPlus(GradientLearner):
         return sgd_with(lambda step, name: params[f"inner_lr.{key_of(name)}"][self._trained(step)])
 
     def at_step(self, params: Variables, step: int, n_tasks: int) -> Variables:
-        """The scales, shifts and statistics that batch normalisation has in a step, each (T, C)."""
+        """The scales, shifts and statistics of batch normalisation in a step before the last, each (T, C)."""
         chosen: Variables = {}
         for key in self.norms:
             own = part(params, f"norms.{key}.{self._trained(step)}.")  # (C) each, statistics in training (T, C)

@@ -39,7 +39,7 @@ class MLP(Backbone):
         frozen: bool = False,
     ) -> None:
         super().__init__()
-        if not widths or min(*widths, *input_shape) < 1:
+        if not widths or not input_shape or min([*widths, *input_shape]) < 1:
             raise ValueError(
                 f"an MLP needs one layer or more, of one unit or more: got widths = {list(widths)} and "
                 f"input_shape = {list(input_shape)}."

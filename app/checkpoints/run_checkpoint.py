@@ -50,7 +50,7 @@ class RunCheckpoint(ModelCheckpoint):
     def follow(self, objective: Objective) -> None:
         """Takes metric and direction from what the data ask, where they were not set; before a run begins."""
         self.monitor = self._asked_monitor or f"val/{objective.score_name}"
-        self.mode = self._asked_mode or objective.direction
+        self.mode = self._asked_mode or objective.direction_of(self.monitor)
         self.kth_value = torch.tensor(-torch.inf if self.mode == "max" else torch.inf)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -40,7 +40,7 @@ class EarlyStopping(pl.callbacks.EarlyStopping):
     def follow(self, objective: Objective) -> None:
         """Takes metric and direction from what the data ask, where they were not set; before a run begins."""
         self.monitor = self._asked_monitor or f"val/{objective.score_name}"
-        self.mode = self._asked_mode or objective.direction
+        self.mode = self._asked_mode or objective.direction_of(self.monitor)
         sign = 1 if self.mode == "max" else -1
         self.min_delta = sign * abs(self.min_delta)
         self.best_score = torch.tensor(-sign * torch.inf)

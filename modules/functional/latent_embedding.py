@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn import functional
 
 SMALLEST_DEVIATION = 1e-10
+LARGEST_EXPONENT = 5.0  # a deviation of 148, beyond which a classifier is nothing but noise
 
 
 def all_pairs(codes: Tensor) -> Tensor:
@@ -22,10 +23,11 @@ def split_gaussian(parameters: Tensor, offset: float) -> tuple[Tensor, Tensor]:
         offset: The deviation where the network puts out 0.
 
     Returns:
-        Mean and deviation, (..., L) each, in float32 at least; the deviation is exp(output) - (1 - offset), above 0.
+        Mean and deviation, (..., L) each, in float32 at least; the deviation is exp(output) - (1 - offset),
+        above 0 and below 149.
     """
     mean, raw = parameters.to(torch.promote_types(parameters.dtype, torch.float32)).chunk(2, dim=-1)
-    return mean, (raw.exp() - (1 - offset)).clamp(min=SMALLEST_DEVIATION)
+    return mean, (raw.clamp(max=LARGEST_EXPONENT).exp() - (1 - offset)).clamp(min=SMALLEST_DEVIATION)
 
 
 def divergence_at(sample: Tensor, deviation: Tensor, draw: Tensor) -> Tensor:

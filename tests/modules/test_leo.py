@@ -66,14 +66,21 @@ def plain_loss(learner: LEO, episode: Episode, noise: Tensor, t: int) -> Tensor:
         weights = gaussian(learner.decoder(z), math.sqrt(2 / (n_way + d)))
         return weights.mean + weights.stddev * noise[t, :n_way, L + step * d : L + (step + 1) * d]
 
-    w = decoded(z, 0)
+    shots = s // n_way  # as the authors have it, each shot has a code and a classifier, and their logits are averaged
+    codes_of_shots = [z.clone() for _ in range(shots)]
+    rows = [decoded(code, 0) for code in codes_of_shots]
+
+    def gradients(by: list[Tensor]) -> tuple[Tensor, ...]:
+        logits = torch.stack([support @ row.T for row in rows]).mean(0)
+        return torch.autograd.grad(F.cross_entropy(logits, y, reduction="sum"), by, create_graph=True)
+
     for step in range(2):
-        loss = F.cross_entropy(support @ w.T, y, reduction="sum")
-        z = z - learner.latent_lr * torch.autograd.grad(loss, z, create_graph=True)[0]
-        w = decoded(z, step + 1)
+        steps = gradients(codes_of_shots)
+        codes_of_shots = [c - learner.latent_lr * g for c, g in zip(codes_of_shots, steps, strict=True)]
+        rows = [decoded(code, step + 1) for code in codes_of_shots]
     for _ in range(2):
-        loss = F.cross_entropy(support @ w.T, y, reduction="sum")
-        w = w - learner.finetuning_lr * torch.autograd.grad(loss, w, create_graph=True)[0]
+        rows = [row - learner.finetuning_lr * g for row, g in zip(rows, gradients(rows), strict=True)]
+    z, w = torch.stack(codes_of_shots).mean(0), torch.stack(rows).mean(0)
     return (
         F.cross_entropy(query @ w.T, episode.query_y[t])
         + learner.kl_weight * divergence

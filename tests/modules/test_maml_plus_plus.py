@@ -31,7 +31,8 @@ def make(strategy: str = "loop", running_stats: bool = False, outer_step: int = 
     learner = MAMLPlusPlus(3, TwoBlocks(running_stats), outer=outer, **arguments).double()
     with torch.no_grad():
         for name, parameter in learner.named_parameters():
-            if name.startswith(("inner_lr", "norms")):
+            of_norm = len(learner.norms) > 0 and (".layers.1." in name or ".layers.4." in name)
+            if of_norm or name.startswith(("inner_lr", "norms")):
                 parameter.add_(torch.rand_like(parameter), alpha=0.1)
     learner._trainer = SimpleNamespace(global_step=outer_step, precision_plugin=None)  # type: ignore[assignment]
     return learner
@@ -46,7 +47,8 @@ def plain_losses(learner: MAMLPlusPlus, episode: Episode, weights: list[float]) 
 
     def outputs(fast: dict[str, Tensor], step: int, x: Tensor) -> Tensor:
         for conv, norm in ((0, 1), (3, 4)):
-            own: Any = learner.norms[f"backbone/layers/{norm}"][step]  # type: ignore[index]
+            of_steps: Any = learner.norms[f"backbone/layers/{norm}"]
+            own: Any = [*of_steps, network.get_submodule(f"backbone.layers.{norm}")][step]
             x = F.conv2d(x, fast[f"backbone.layers.{conv}.weight"], stride=2, padding=1)
             x = F.batch_norm(x, None, None, own.weight, own.bias, training=True).relu()
         return F.linear(x.flatten(1), fast["head.weight"], fast["head.bias"])
@@ -75,12 +77,13 @@ def test_gradients_are_those_of_a_plain_loop(episode: Episode, strategy: str, ou
     naive_maml.assert_gradients({name: ours[name] for name in expected}, expected)
 
 
-def test_scales_of_batch_normalisation_are_learned_by_step_and_not_by_the_layer() -> None:
+def test_scales_of_batch_normalisation_are_learned_by_step_and_in_the_outer_loop_alone() -> None:
     learner = make()
     trained = {name for name, parameter in learner.named_parameters() if parameter.requires_grad}
-    assert {"norms.backbone/layers/1.0.weight", "norms.backbone/layers/4.2.bias"} <= trained
-    assert not any(".layers.1." in name or ".layers.4." in name for name in trained)
+    assert {"norms.backbone/layers/1.0.weight", "norms.backbone/layers/4.1.bias"} <= trained
+    assert "network.backbone.layers.1.weight" in trained  # the last step's
     assert len(trained) == 4 * STEPS + 4 + 4  # scales and shifts, the other weights, and the step sizes of those
+    assert not any(".layers.1." in name or ".layers.4." in name for name in learner.fast(learner.variables()))
 
 
 @pytest.mark.parametrize("strategy", ["batched", "vmap", "loop"])
@@ -103,11 +106,13 @@ def test_statistics_are_kept_for_each_step(episode: Episode, strategy: str) -> N
     maps = [convolution(x).detach() for x in episode.support_x]
     mean = torch.stack([m.mean((0, 2, 3)) for m in maps]).mean(0)
     variance = torch.stack([m.var((0, 2, 3)) for m in maps]).mean(0)
-    means = [after[f"norms.backbone/layers/1.{step}.running_mean"] for step in range(STEPS)]
+    means = [after[f"norms.backbone/layers/1.{step}.running_mean"] for step in range(STEPS - 1)]
     torch.testing.assert_close(means[0], 0.1 * mean)
     torch.testing.assert_close(after["norms.backbone/layers/1.0.running_var"], 0.9 + 0.1 * variance)
     assert not torch.allclose(means[1], means[0])
-    assert torch.equal(after["network.backbone.layers.1.running_mean"], torch.zeros(4, dtype=torch.float64))
+    last = after["network.backbone.layers.1.running_mean"]  # of the support in the last step, then of the queries
+    assert not torch.allclose(last, means[1])
+    assert last.norm() > 1.5 * means[1].norm()
 
 
 def test_first_order_comes_first(episode: Episode) -> None:
@@ -131,6 +136,19 @@ def test_steps_beyond_those_of_training_are_as_the_last(episode: Episode) -> Non
     learner = make(eval_inner_steps=STEPS + 2).eval()
     states = list(learner.adapt(learner.variables(), episode.support, 3, STEPS + 2, None))
     scale = "network.backbone.layers.1.weight"
-    last: Any = learner.state_dict()[f"norms.backbone/layers/1.{STEPS - 1}.weight"]
-    assert all(torch.equal(state[scale], last.expand(3, 4)) for state in states[STEPS:])
-    assert not torch.equal(states[0][scale], states[-1][scale])
+    assert [scale in state for state in states] == [True, True, True, False, False, False]
+    assert torch.equal(states[1][scale], states[0][scale])
+    assert not torch.equal(states[2][scale], states[1][scale])
+
+
+def test_a_backbone_that_begins_from_its_checkpoint_has_the_last_steps_normalisation(episode: Episode) -> None:
+    learner = make(running_stats=True)
+    batch = learner.batch_gradient(episode)
+    assert batch.gradients["network.backbone.layers.1.weight"].norm() > 0
+    assert batch.buffers["network.backbone.layers.1.running_mean"].norm() > 0
+
+
+def test_a_frozen_backbone_keeps_its_normalisation() -> None:
+    backbone = TwoBlocks(running_stats=True)
+    backbone.freeze()
+    assert len(MAMLPlusPlus(3, backbone).norms) == 0

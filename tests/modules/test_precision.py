@@ -79,3 +79,17 @@ def test_an_overflow_skips_the_step_and_halves_the_scale() -> None:
     weights = {name for name, _ in learner.named_parameters()}
     assert same({n: before[n] for n in weights}, {n: v for n, v in state_of(learner).items() if n in weights})
     assert settings["plugins"][0].scaler.get_scale() == 2.0**59
+
+
+@pytest.mark.parametrize("method", ["from_scratch", "imaml", "leo"])
+@pytest.mark.parametrize("precision", ["fp16", "bf16-true"])
+def test_what_has_no_gradient_or_computes_in_float32_trains_in_less_precision(method: str, precision: str) -> None:
+    settings: dict[str, Any] = float16() if precision == "fp16" else {"precision": precision}
+    learner, trainer = make_learner(method, seed=1), make_trainer(max_steps=1, **settings)
+    before = state_of(learner)
+    trainer.fit(learner, datamodule=make_data())
+    assert trainer.global_step == 1
+    kept = same(
+        {n: before[n] for n, _ in learner.named_parameters()}, {n: p.detach() for n, p in learner.named_parameters()}
+    )
+    assert kept is (method == "from_scratch" and precision == "fp16")
