@@ -20,7 +20,7 @@ from benchmarks.cases import Case, Gradients, Step
 from benchmarks.contestants import our_step
 from benchmarks.fresh_process import Make
 from benchmarks.whole_step import compiled_step, plain_batch_norm
-from modules import maml
+from modules import gradient_learner
 from modules.functional.inner_loop import Loss, Update, inner_loop
 from modules.functional.networks import Variables
 from modules.functional.per_task import TASK_FORMS
@@ -110,7 +110,7 @@ def checkpointed_losses() -> AbstractContextManager[Any]:
 
         return inner_loop(recomputed, *arguments, **named)
 
-    return mock.patch.object(maml, "inner_loop", loop)
+    return mock.patch.object(gradient_learner, "inner_loop", loop)
 
 
 def checkpointed_steps() -> AbstractContextManager[Any]:
@@ -131,7 +131,7 @@ def checkpointed_steps() -> AbstractContextManager[Any]:
             params = checkpoint(one_step, step, params, use_reentrant=False)
             yield params
 
-    return mock.patch.object(maml, "inner_loop", loop)
+    return mock.patch.object(gradient_learner, "inner_loop", loop)
 
 
 def threaded_step(case: Case, n_tasks: int, device: torch.device) -> Step:

@@ -116,9 +116,8 @@ def test_online_run_arrives_whole(run, tiny, server):
     check_axis(received)
     results = json.loads((RUN / "results.json").read_text())
     assert received.summary["test/accuracy"] == results["accuracy"]
-    curve = [
-        (row["test/inner_step"], row[wandb_run.ADAPTED]) for row in received.rows.values() if wandb_run.ADAPTED in row
-    ]
+    adapted = wandb_run.ADAPTED.format(score="accuracy")
+    curve = [(row["test/inner_step"], row[adapted]) for row in received.rows.values() if adapted in row]
     assert {str(step): accuracy for step, accuracy in curve} == results["adaptation_curve"]
     assert any(name.startswith("media/images/val/episode") for name in received.files)
 
