@@ -2,7 +2,7 @@
 
 from datamodules.episode import Objective
 
-SMALL = 1e-3  # numbers below it would have no digits left
+SMALL, LARGE = 1e-3, 1e6  # numbers beyond them would have no digits left, or too many
 
 
 def score_text(value: float, objective: Objective, decimals: int = 2) -> str:
@@ -15,4 +15,4 @@ def score_text(value: float, objective: Objective, decimals: int = 2) -> str:
     """
     if objective.is_share:
         return f"{value:.{decimals}%}"
-    return f"{value:.2e}" if 0 < value < SMALL else f"{value:.4f}"
+    return f"{value:.4f}" if value == 0 or SMALL <= abs(value) < LARGE or value != value else f"{value:.2e}"

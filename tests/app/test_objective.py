@@ -13,7 +13,17 @@ from datamodules.episode import CLASSIFICATION, REGRESSION
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0.01234, "0.0123"), (3.0, "3.0000"), (3.21e-5, "3.21e-05"), (0.0, "0.0000"), (12.3, "12.3000")]
+    ("value", "text"),
+    [
+        (0.01234, "0.0123"),
+        (3.0, "3.0000"),
+        (3.21e-5, "3.21e-05"),
+        (0.0, "0.0000"),
+        (12.3, "12.3000"),
+        (1.6e23, "1.60e+23"),
+        (float("nan"), "nan"),
+        (float("inf"), "inf"),
+    ],
 )
 def test_an_error_keeps_its_digits(value, text):
     assert score_text(value, REGRESSION) == text
