@@ -135,7 +135,7 @@ def test_a_training_that_is_not_finite_stops_with_its_step_and_tasks(run, tiny):
     assert ended.code == 1
     assert ended.err.startswith("error: the loss or its gradient is not finite at step ")
     assert "(training tasks " in ended.err
-    assert "model.inner_lr" in ended.err
+    assert "inner step size" in ended.err
     assert len(ended.err.splitlines()) == 1
 
 
