@@ -150,20 +150,22 @@ class Application(CommandLine):
     # ---- after the commands
 
     def after_fit(self) -> None:
-        """Tests the best checkpoint; the weights as they are where there was no validation."""
+        """Tests the best checkpoint, or the last; the weights as they are where there was no validation."""
         self.trainer.strategy.barrier("fit is over")
         progress = self.trainer.fit_loop.epoch_loop  # a run that had no step left counts one too few for its loggers
         progress._batches_that_stepped = progress.batch_progress.total.processed  # type: ignore[attr-defined]
         best = self._best_checkpoint()
-        if best is None and self.is_first:
+        tests_last = self.checkpointing.tested == "last"
+        if best is None and not tests_last and self.is_first:
             print(
                 f"No validation came before the end (they come every {self.trainer.val_check_interval:,} steps): "
                 "testing the last weights instead of the best."
             )
         if self.loaded is not None and self.loaded["global_step"] >= self.trainer.global_step and self.is_first:
             print(f"Nothing was left to train: the run is at step {self.trainer.global_step:,}.")
-        self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best, weights_only=True, verbose=False)
-        self._report("test", best)
+        tested = os.path.relpath(self.run.last_checkpoint) if tests_last else best
+        self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=tested, weights_only=True, verbose=False)
+        self._report("test", tested)
         if best is not None and self.datamodule.objective is CLASSIFICATION:
             self._calibrate(Path(best))
 

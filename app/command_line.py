@@ -37,7 +37,8 @@ from modules import Learner
 from modules.weights import weights_follow
 
 RESUME_HELP = """"auto": go on with the newest run of this name and configuration, from its last sound checkpoint, or
-    begin one. For jobs that are started again by the same command."""
+    begin one. A run with fewer steps is taken for the beginning of this one if its step sizes are the same. For jobs
+    that are started again by the same command."""
 
 
 class CommandLine(LightningCLI):

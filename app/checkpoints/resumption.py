@@ -24,31 +24,50 @@ ELSEWHERE = {
         "plugins",
     },
     "data.init_args": {"root", "cache", "download", "loading"},
-    "checkpoint": {"every_minutes"},
+    "checkpoint": {"every_minutes", "tested"},
     "": {"ckpt_path"},
 }
 # What earlier versions wrote where they now leave it to the data: of classification, the only data there were.
 LEFT_TO_THE_DATA = {"monitor": "val/accuracy", "mode": "max"}
 
 
+ENDLESS_SCHEDULES = ("constant", "step")  # whose step sizes do not depend on how long a run is
+
+
 def find_run(root: Path, name: str, config: dict[str, Any]) -> RunFolder | None:
-    """The newest run that was begun with a configuration, on whatever machine.
+    """The newest run that was begun with a configuration, on whatever machine; else one that is its beginning.
 
     Args:
         root: The folder of all runs.
         name: The run's name.
-        config: The resolved configuration.
+        config: The resolved configuration. A run with fewer steps is the beginning of this one where the step sizes do
+            not depend on the number of steps.
     """
-    wanted = what_is_trained(config)
+    wanted, steps = _without_length(what_is_trained(config))
+    outer = ((wanted.get("model") or {}).get("init_args") or {}).get("outer") or {}
+    beginning = None
     for run in runs(root, name):
         try:
             stored = yaml.safe_load(run.config.read_text())
         except (OSError, yaml.YAMLError):
             continue
-        begun_here = isinstance(stored, dict) and not stored.get("ckpt_path")  # not from another run's checkpoint
-        if begun_here and _agree(what_is_trained(stored), wanted):
+        if not isinstance(stored, dict) or stored.get("ckpt_path"):  # begun from another run's checkpoint
+            continue
+        trained, its_steps = _without_length(what_is_trained(stored))
+        if not _agree(trained, wanted):
+            continue
+        if its_steps in (steps, None):
             return run
-    return None
+        if beginning is None and outer.get("schedule") in ENDLESS_SCHEDULES and 0 < its_steps < (steps or 0):
+            beginning = run
+    return beginning
+
+
+def _without_length(config: dict[str, Any]) -> tuple[dict[str, Any], int | None]:
+    """A configuration without its number of outer steps, and that number."""
+    trainer = dict(config.get("trainer") or {})
+    steps = trainer.pop("max_steps", None)
+    return config | {"trainer": trainer}, steps
 
 
 def _agree(stored: Any, wanted: Any) -> bool:

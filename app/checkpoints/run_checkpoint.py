@@ -24,6 +24,7 @@ class RunCheckpoint(ModelCheckpoint):
         save_top_k: How many of the best are kept; -1: all.
         every_minutes: Training time between two writings of last.ckpt, which is what a killed run loses at most;
             None: only after validations.
+        tested: Which one `fit` tests at its end: "best", or "last" where a paper does not choose by validation.
     """
 
     def __init__(
@@ -32,7 +33,10 @@ class RunCheckpoint(ModelCheckpoint):
         mode: Literal["max", "min"] | None = None,
         save_top_k: int = 1,
         every_minutes: float | None = 5.0,
+        tested: Literal["best", "last"] = "best",
     ) -> None:
+        if tested not in ("best", "last"):
+            raise ValueError(f"checkpoint.tested must be best or last, got {tested!r}.")
         if every_minutes is not None and every_minutes < 0:
             raise ValueError(f"checkpoint.every_minutes must not be negative, got {every_minutes}.")
         super().__init__(
@@ -43,7 +47,7 @@ class RunCheckpoint(ModelCheckpoint):
             enable_version_counter=False,
             save_on_train_epoch_end=False,
         )
-        self.every_minutes = every_minutes
+        self.every_minutes, self.tested = every_minutes, tested
         self._asked_monitor, self._asked_mode = monitor, mode
         self._saved_at = 0.0
 

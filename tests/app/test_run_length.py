@@ -1,0 +1,48 @@
+"""How long a run is, and which of its checkpoints is tested: a longer one goes on with its beginning."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+RUNS = Path("runs/maml_glyphs_5w1s")
+RUN = RUNS / "0"
+WHOLE = Path("whole/maml_glyphs_5w1s/0")
+AUTO = "--resume=auto"
+
+
+def weights_and_metrics(folder: Path) -> tuple[dict[str, torch.Tensor], str]:
+    with (folder / "metrics.csv").open(newline="") as file:
+        rows = [{k: v for k, v in row.items() if "tasks_per_second" not in k} for row in csv.DictReader(file)]
+    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"], json.dumps(rows)
+
+
+def test_a_longer_run_goes_on_with_its_beginning(run, tiny):
+    assert run("fit", *tiny, "--trainer.default_root_dir=whole").code == 0
+    assert run("fit", *tiny, "--trainer.max_steps=2").code == 0
+    ended = run("fit", *tiny, AUTO)
+    assert "Going on with runs/maml_glyphs_5w1s/0 from step 2." in ended.out
+    (weights, rows), (expected, expected_rows) = weights_and_metrics(RUN), weights_and_metrics(WHOLE)
+    assert all(torch.equal(value, expected[name]) for name, value in weights.items())
+    assert rows == expected_rows
+
+
+def test_a_longer_run_whose_step_sizes_are_others_is_its_own(run, tiny):
+    linear = (*tiny, "--model.outer.schedule=linear")
+    assert run("fit", *linear, "--trainer.max_steps=2").code == 0
+    assert run("fit", *linear, AUTO).code == 0
+    assert sorted(path.name for path in RUNS.iterdir()) == ["0", "1"]
+
+
+@pytest.mark.parametrize("tested", ["best", "last"])
+def test_fit_tests_the_checkpoint_that_is_asked_for(run, tiny, tested):
+    lost = (*tiny, "--model.outer.lr=0.3", "--trainer.max_steps=8")  # so that the last is not the best
+    assert run("fit", *lost, f"--checkpoint.tested={tested}").code == 0
+    best = next((RUN / "checkpoints").glob("best-*"))
+    assert best.name != "best-step=8.ckpt"
+    results = json.loads((RUN / "results.json").read_text())
+    assert results["checkpoint"].endswith("last.ckpt" if tested == "last" else best.name)
+    again = run("test", "--ckpt_path", results["checkpoint"])
+    assert again.out.splitlines()[0].split(";")[0] in run("fit", *lost, AUTO, f"--checkpoint.tested={tested}").out
