@@ -19,6 +19,7 @@ EXPERIMENTS = [name for name, content in CONTENT.items() if "model" in content]
 OVERLAYS = [name for name in CONTENT if name not in EXPERIMENTS]
 METHODS = {
     "maml": "modules.MAML",
+    "maml_mlp": "modules.MAML",
     "fomaml": "modules.MAML",
     "anil": "modules.ANIL",
     "boil": "modules.BOIL",
