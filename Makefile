@@ -15,7 +15,7 @@ DEV_READY := $(VENV)/.dev-ready
 BENCH_READY := $(VENV)/.bench-ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all lint format bench image image-test clean
+.PHONY: help setup train test test-all lint format bench reproduce results image image-test clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,13 @@ format: $(DEV_READY) ## rewrite the sources in the house format
 
 bench: $(BENCH_READY) ## measure speed beside other libraries, about 10 minutes; ARGS="outer_step --budget 60" for less
 	$(RUN) -m benchmarks $(ARGS)
+
+reproduce: $(TRAIN_READY) ## train and test the cells without a result, or CELL=maml_omniglot_5w1s; SEED, ITERATIONS, MINUTES, JOBS, DATA
+	$(RUN) -m reproduction $(CELL) $(if $(SEED),--seeds $(SEED)) $(if $(ITERATIONS),--iterations $(ITERATIONS)) \
+		$(if $(MINUTES),--minutes $(MINUTES)) $(if $(JOBS),--jobs $(JOBS)) $(if $(DATA),--data $(DATA)) $(ARGS)
+
+results: $(TRAIN_READY) ## write RESULTS.md from what `make reproduce` has found
+	$(RUN) -m reproduction.tables
 
 image: ## build the image; IMAGE=name names it, ENGINE=podman or buildah builds it without Docker
 	$(ENGINE) build -t $(IMAGE) .

@@ -2,7 +2,6 @@
 
 import argparse
 import importlib
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 import torch
 
 from app.allocator import keep_freed_memory
+from app.data_folder import data_folder
 from benchmarks import machine, results_file
 from benchmarks.options import Options
 from benchmarks.render import render
@@ -72,12 +72,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if chosen.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch sees no GPU here")
     return chosen
-
-
-def data_folder() -> Path | None:
-    """Where QUICKSTUDY_DATA says, or `data/`, if there is one."""
-    folder = Path(os.environ.get("QUICKSTUDY_DATA") or "data")
-    return folder if folder.is_dir() else None
 
 
 if __name__ == "__main__":

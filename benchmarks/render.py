@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from app.markdown_text import between_markers, table
 from benchmarks import plot, results_file
 from benchmarks.table import Row, columns_of, shown
 
@@ -37,21 +38,8 @@ def render(folder: Path, readme: Path = README) -> list[Path]:
             parts.append(f"![Tasks per second against the number of tasks]({picture.name})\n")
             written.append(picture)
     text = readme.read_text(encoding="utf-8") if readme.exists() else f"# Benchmarks\n\n{START}\n{END}\n"
-    readme.write_text(between_markers(text, "\n".join(parts)), encoding="utf-8")
+    readme.write_text(between_markers(text, START, END, "\n".join(parts), readme.name), encoding="utf-8")
     return written
-
-
-def between_markers(text: str, results: str) -> str:
-    """The text with what stands between the markers replaced.
-
-    Raises:
-        ValueError: If a marker is not there exactly once, in order.
-    """
-    before, start, rest = text.partition(START)
-    _, end, after = rest.partition(END)
-    if not start or not end or START in after:
-        raise ValueError(f"the README must hold {START!r} and after it {END!r}, each once.")
-    return f"{before}{START}\n\n{results}\n{END}{after}"
 
 
 def machine_part(results: dict[str, Any]) -> str:
@@ -81,7 +69,7 @@ def outer_step_tables(rows: Sequence[Row]) -> str:
             ]
             line = [contestant, *(speed_cell(cells.get(n_tasks, {})) for n_tasks in counts)]
             lines.append([*line, shown(differences[0]) if differences else ""])
-        tables.append(f"**{case}**\n\n" + markdown(["", *(f"T = {n}" for n in counts), "gradient"], lines))
+        tables.append(f"**{case}**\n\n" + table(["", *(f"T = {n}" for n in counts), "gradient"], lines))
     return "Tasks per second (times learn2learn's); gradient: relative difference to learn2learn's.\n\n" + "\n".join(
         tables
     )
@@ -105,7 +93,7 @@ def variants_tables(rows: Sequence[Row]) -> str:
         for row in rows:
             if (row["case"], row["n_tasks"]) == (case, n_tasks):
                 lines.append([shown(row.get(column)) for column in columns])
-        tables.append(f"**{case}, T = {n_tasks}**\n\n" + markdown(list(columns.values()), lines))
+        tables.append(f"**{case}, T = {n_tasks}**\n\n" + table(list(columns.values()), lines))
     return (
         "Times the speed of the step as it is; gradient: relative difference to its own, in float32.\n\n"
         + "\n".join(tables)
@@ -122,17 +110,11 @@ def tables_by_columns(rows: Sequence[Row]) -> str:
         columns = [column for column in columns_of(group) if any(row.get(column) is not None for row in group)]
         kept = [column for column in columns if column not in LEFT_OUT]
         heads = [column.replace("_", " ") for column in kept]
-        tables.append(markdown(heads, [[shown(row.get(column)) for column in kept] for row in group]))
+        tables.append(table(heads, [[shown(row.get(column)) for column in kept] for row in group]))
     return "\n".join(tables)
 
 
 TABLES: dict[str, Callable[[Sequence[Row]], str]] = {"outer_step": outer_step_tables, "variants": variants_tables}
-
-
-def markdown(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown, ending with an empty line."""
-    rows = [heads, ["---"] + ["---:"] * (len(heads) - 1), *lines]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
 
 
 if __name__ == "__main__":

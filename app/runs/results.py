@@ -116,6 +116,9 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+CODE = ("app", "configs", "datamodules", "modules", "requirements.txt", "train.py")  # what a result depends on
+
+
 def versions() -> dict[str, str | None]:
     """What the numbers were made with."""
     return {
@@ -127,15 +130,17 @@ def versions() -> dict[str, str | None]:
 
 
 def _commit() -> str | None:
-    """This repository's commit, with `-dirty` where files were changed; None outside a git checkout."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    """This repository's commit, with `-dirty` where its code was changed; None outside a git checkout."""
     try:
-        done = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=True
-        )
+        return _git("rev-parse", "HEAD") + ("-dirty" if _git("status", "--porcelain", "--", *CODE) else "")
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip() or None
+
+
+def _git(*arguments: str) -> str:
+    root = Path(__file__).parents[2]
+    done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=10, check=True)
+    return done.stdout.strip()
 
 
 def _with_interval(results: dict[str, Any], suffix: str) -> str:

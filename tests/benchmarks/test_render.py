@@ -64,7 +64,7 @@ def test_every_section_has_its_title() -> None:
 
 def test_a_readme_without_its_markers_is_refused(readme: Path) -> None:
     readme.write_text("# Benchmarks\n")
-    with pytest.raises(ValueError, match="README must hold"):
+    with pytest.raises(ValueError, match=r"README.md must hold"):
         render.render(readme.parent / "results", readme)
 
 

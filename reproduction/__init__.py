@@ -1,0 +1,1 @@
+"""Reproduces the papers' Omniglot figures: `python -m reproduction`, or `make reproduce`."""

@@ -1,0 +1,203 @@
+"""RESULTS.md, and the ablations of docs/reproduction.md, from the cells' files alone: `make results`."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from app.errors import one_line_errors
+from app.markdown_text import between_markers, table
+from app.whole_file import write_whole
+from reproduction.ablations import ABLATIONS
+from reproduction.cells import CELLS, OTHER_CHARACTERS, TASKS, Cell, Published
+from reproduction.config_head import deviations
+from reproduction.result import KINDS, Result, is_whole, percent, score_of, verdict
+from reproduction.result_files import RESULTS, load
+from reproduction.training import ROOT
+
+PAGE = Path("RESULTS.md")
+ABLATIONS_PAGE = Path("docs/reproduction.md")
+START, END = "<!-- ablations: written by make results -->", "<!-- /ablations -->"
+NOT_RUN = "not run"
+INTRODUCTION = """\
+# Results
+
+What Quickstudy reaches on Omniglot beside what the papers report, accuracy in %. Every figure comes from a file in
+`results/`, which `make reproduce` writes; `make results` writes this page from them, and nothing in it is written by
+hand. [docs/reproduction.md](docs/reproduction.md) says how to run a cell, and what was found out where one falls below
+its paper.
+
+- **paper** and **ours**: mean over the test tasks +- 1.96 standard errors. The test tasks are the same for every method
+  and seed. Of several seeds *ours* is the mean of their accuracies, with the widest of their intervals.
+- **verdict**: *inside* the paper's interval, *above* or *below* it; where the paper gives none, our own stands for it.
+- **iterations**: the outer steps that were trained. In bold: fewer than the protocol has, which is no reproduction of
+  the paper's figure, and says only how far that part of the training leads.
+- **transductive**: the queries of a task are normalised together, as MAML's authors do it; **inductive**: each query
+  with the support set alone, or by running statistics.
+"""
+
+
+def main() -> None:
+    """Writes both pages."""
+    with one_line_errors():
+        write_whole(ROOT / PAGE, page(ROOT / RESULTS))
+        text = (ROOT / ABLATIONS_PAGE).read_text("utf-8")
+        write_whole(ROOT / ABLATIONS_PAGE, with_ablations(text, ROOT / RESULTS))
+        print(f"written: {PAGE}, {ABLATIONS_PAGE}")
+
+
+def page(folder: Path) -> str:
+    """RESULTS.md from the files of a folder."""
+    parts = [INTRODUCTION, "## Omniglot\n"]
+    for method in dict.fromkeys(cell.method for cell in CELLS.values()):
+        cells = [cell for cell in CELLS.values() if cell.method == method and cell.published]
+        parts.append(f"### {method}\n\n{method_table(cells, folder)}\n{protocol_of(cells)}")
+        if method == "ProtoNet":
+            parts.append(other_characters(folder))
+    parts.append(f"## How each was made\n\n{provenance(CELLS.values(), folder)}")
+    return "\n".join(parts)
+
+
+def method_table(cells: Iterable[Cell], folder: Path) -> str:
+    """A line for each figure of the papers."""
+    heads = ("task", "evaluation", "paper", "ours", "difference", "verdict", "iterations", "seeds", "test tasks")
+    lines = []
+    for cell in cells:
+        runs = longest(load(cell, folder))
+        for paper in cell.published:
+            lines.append([spelled(cell.task), paper.kind, percent(paper.accuracy, paper.ci95), *found(runs, paper)])
+    return table(heads, lines)
+
+
+def found(runs: Sequence[Result], paper: Published) -> list[str]:
+    """Our side of a line."""
+    scores = [score for run in runs if (score := score_of(run, paper.kind)) is not None]
+    if not scores:
+        return [NOT_RUN, "", "", "", "", ""]
+    ours = mean_of(scores)
+    seeds = ", ".join(f"{run['seed']}: {score[0]:.2f}" for run, score in zip(runs, scores, strict=True))
+    difference = f"{ours[0] - paper.accuracy:+.2f}"
+    return [percent(*ours), difference, verdict(ours, paper), length_of(runs), seeds, f"{runs[0]['n_tasks']:,}"]
+
+
+def mean_of(scores: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """The mean accuracy of several seeds and the widest interval: the test tasks, which it measures, are the same."""
+    return sum(accuracy for accuracy, _ in scores) / len(scores), max(ci95 for _, ci95 in scores)
+
+
+def longest(runs: Sequence[Result]) -> list[Result]:
+    """The seeds of the longest training; `runs` are sorted by length."""
+    return [run for run in runs if run["iterations_asked"] == runs[0]["iterations_asked"]]
+
+
+def length_of(runs: Sequence[Result]) -> str:
+    """For example "**12,000 of 60,000** (20%)"; of a training that stopped by itself, where it did."""
+    steps = "-".join(f"{n:,}" for n in sorted({min(r["iterations"] for r in runs), max(r["iterations"] for r in runs)}))
+    whole, protocol = all(is_whole(run) for run in runs), runs[0]["iterations_of_protocol"]
+    if not whole:
+        return f"**{steps} of {protocol:,}** ({max(run['iterations'] for run in runs) / protocol:.0%})"
+    return steps if max(run["iterations"] for run in runs) == protocol else f"{steps}, then no better"
+
+
+def protocol_of(cells: Sequence[Cell]) -> str:
+    """What is done otherwise than in the paper, from the heads of the configurations."""
+    known: dict[str, list[str]] = {}
+    for cell in cells:
+        for line in deviations(cell.config):
+            known.setdefault(line, []).append(spelled(cell.task))
+        if cell.remark:
+            known.setdefault(cell.remark, []).append(spelled(cell.task))
+    lines = [f"- {line}" + ("" if len(of) == len(cells) else f" ({', '.join(of)})") for line, of in known.items()]
+    return "Otherwise than in the paper:\n\n" + "\n".join(lines) + "\n"
+
+
+def other_characters(folder: Path) -> str:
+    """ProtoNet on the paper's split, and trained on Lake's background alphabets."""
+    lines = []
+    for task in TASKS:
+        names = ["protonet_omniglot", *(f"protonet_omniglot_{name}" for name in OTHER_CHARACTERS)]
+        lines.append([spelled(task), *(with_length(longest(load(CELLS[f"{name}_{task}"], folder))) for name in names)])
+    heads = ("task", "Vinyals's split", "Lake's split", "Lake's split, one alphabet a task")
+    return (
+        "The same network and training on other characters: 25 background alphabets of Lake et al. for training and 5\n"
+        "for validation, their 20 evaluation alphabets for test; then tests whose tasks stay in one alphabet.\n\n"
+        f"{table(heads, lines)}"
+    )
+
+
+def with_length(runs: Sequence[Result]) -> str:
+    """For example "98.70 +- 0.40 after 6,000 of 60,000 (10%)"."""
+    if not runs:
+        return NOT_RUN
+    ours = mean_of([(100 * run["accuracy"], 100 * run["ci95"]) for run in runs])
+    return f"{percent(*ours)} after {length_of(runs).replace('*', '')}"
+
+
+def provenance(cells: Iterable[Cell], folder: Path) -> str:
+    """A line for each record."""
+    heads = ("command", "tested at", "training", "tasks/s", "device", "torch", "commit", "configuration", "date")
+    lines = []
+    for cell in cells:
+        for run in load(cell, folder):
+            commit = (run["commit"] or "")[:10] + ("+" if "dirty" in (run["commit"] or "") else "")
+            lines.append(
+                [
+                    f"`{run['command']}`",
+                    f"{run['tested_iteration']:,}",
+                    f"{run['wall_time'] / 60:.0f} min",
+                    f"{run['tasks_per_second']:g}",
+                    f"{run['device']}, {run['precision']}",
+                    run["versions"]["torch"],
+                    commit,
+                    run["configuration"],
+                    run["date"],
+                ]
+            )
+    return table(heads, lines) if lines else NOT_RUN.capitalize() + ".\n"
+
+
+def with_ablations(text: str, folder: Path) -> str:
+    """A text with what stands between its markers written anew.
+
+    Raises:
+        ValueError: If a marker is not there exactly once, in order.
+    """
+    tables = [ablation_table(CELLS[base], folder) for base in dict.fromkeys(v.base for v in ABLATIONS.values())]
+    return between_markers(text, START, END, "\n".join(found for found in tables if found), str(ABLATIONS_PAGE))
+
+
+def ablation_table(base: Cell, folder: Path) -> str:
+    """A line for each variant that was run, beside the cell itself with the same seed and iterations."""
+    lines = []
+    for variant in [cell for cell in ABLATIONS.values() if cell.base == base.name]:
+        for run in load(variant, folder):
+            same = (run["seed"], run["iterations_asked"])
+            of_base = [r for r in load(base, folder) if (r["seed"], r["iterations_asked"]) == same]
+            changed = " ".join(variant.options[len(base.options) :])
+            lines.append([f"`{changed}`", f"{same[1]:,}", str(same[0]), *beside(run, of_base)])
+    if not lines:
+        return ""
+    heads = ("changed", "iterations", "seed", "as it is", "changed so", "worth", "other evaluation")
+    return f"**{base.name}**\n\n{table(heads, lines)}"
+
+
+def beside(run: Result, of_base: Sequence[Result]) -> list[str]:
+    """A variant's accuracy beside the cell's, by the cell's own evaluation, and the difference by the other one."""
+    ours = 100 * run["accuracy"], 100 * run["ci95"]
+    if not of_base:
+        return [NOT_RUN, percent(*ours), "", ""]
+    own = 100 * of_base[0]["accuracy"], 100 * of_base[0]["ci95"]
+    others = []
+    for kind in KINDS:
+        here, there = score_of(run, kind), score_of(of_base[0], kind)
+        if here and there and kind != ("transductive" if of_base[0]["transductive"] else "inductive"):
+            others.append(f"{kind} {here[0] - there[0]:+.2f}")
+    return [percent(*own), percent(*ours), f"{ours[0] - own[0]:+.2f}", ", ".join(others)]
+
+
+def spelled(task: str) -> str:
+    """For example "5-way 1-shot" for 5w1s."""
+    way, shot = task.removesuffix("s").split("w")
+    return f"{way}-way {shot}-shot"
+
+
+if __name__ == "__main__":
+    main()
