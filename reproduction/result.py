@@ -45,6 +45,7 @@ def make_result(cell: Cell, training: Training, trained_in: RunFolder, tested_in
         "device": trained["device"],
         "precision": trained["precision"],
         "commit": versions.pop("quickstudy"),
+        "trained_by": trained["trained_by"],
         "versions": versions,
         "configuration": configuration_hash(*configured),
         "protocol": tested["protocol"],

@@ -12,6 +12,7 @@ import yaml
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from app.runs.folder import RunFolder
+from app.runs.results import commit
 from app.whole_file import write_whole
 from modules.resume_point import batches_trained
 
@@ -27,12 +28,14 @@ class RunFiles(Callback):
     Attributes:
         config: The resolved configuration, as config.yaml's text; set when it is known.
         step: The outer step that this process goes on from; set when it is known.
+        trained_by: The commits of the code that has trained so far.
     """
 
     def __init__(self, run: RunFolder) -> None:
         self.run = run
         self.config = ""
         self.step = 0
+        self.trained_by: list[str] = []
         self._unlogged: dict[str, Any] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -66,7 +69,8 @@ class RunFiles(Callback):
             )
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Adds the training metrics that loggers get only after the callbacks, which a killed run would never log."""
+        """Adds the commits, and the metrics that a killed run would never log: loggers get them after the callbacks."""
+        checkpoint["trained_by"] = self.trained_by
         progress: Any = trainer.fit_loop.epoch_loop.batch_progress
         between = progress.current.processed == progress.current.completed + 1
         if trainer.training and between and getattr(pl_module, "logs_this_batch", True):
@@ -74,11 +78,18 @@ class RunFiles(Callback):
             checkpoint["unlogged"] = {"step": progress.total.processed - 1, "metrics": metrics}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self.trained_by = list(checkpoint.get("trained_by", []))
         goes_on = trainer.state.fn == "fit" and not self.run.created  # and does not begin from another run's checkpoint
         unlogged = checkpoint.get("unlogged", {}) if goes_on else {}
         # A batch of an outer step that is begun again is logged again.
         trained = batches_trained(checkpoint, pl_module.outer.accumulate_batches) if unlogged else 0  # type: ignore[union-attr, arg-type]
         self._unlogged = unlogged if unlogged.get("step", 0) < trained else {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Notes the code, which may be another than that of the run's earlier parts."""
+        now = commit()
+        if now is not None and self.trained_by[-1:] != [now]:
+            self.trained_by.append(now)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._unlogged.get("metrics"):

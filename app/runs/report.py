@@ -36,9 +36,9 @@ def report(application: "Application", split: str, checkpoint: str | None) -> No
 
 def _facts(application: "Application", checkpoint: str | None) -> RunFacts:
     trainer, throughput, loaded = application.trainer, application.throughput, application.loaded
-    step = trainer.global_step
+    step, trained_by = trainer.global_step, application.run_files.trained_by
     if application.command != "fit" and loaded is not None:  # the training was in another process
-        step = loaded.get("global_step", 0)
+        step, trained_by = loaded.get("global_step", 0), loaded.get("trained_by", [])
         throughput.load_state_dict(loaded.get("callbacks", {}).get("Throughput", throughput.state_dict()))
     return RunFacts(
         seed=application.options["seed_everything"],
@@ -50,6 +50,7 @@ def _facts(application: "Application", checkpoint: str | None) -> RunFacts:
         tasks_per_second=throughput.mean_rate,
         global_step=step,
         objective=application.datamodule.objective.name,
+        trained_by=trained_by,
     )
 
 

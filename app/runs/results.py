@@ -1,10 +1,11 @@
 """results.json and the line that ends a run: the score with all that it depends on."""
 
+import functools
 import json
 import math
 import platform
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ class RunFacts:
         tasks_per_second: Mean training throughput.
         global_step: Outer steps of training.
         objective: What the data ask, e.g. "classification".
+        trained_by: The commits of the code that trained, one for each part of a run that went on with another.
     """
 
     seed: int
@@ -43,6 +45,7 @@ class RunFacts:
     tasks_per_second: float
     global_step: int
     objective: str = CLASSIFICATION.name
+    trained_by: list[str] = field(default_factory=list)
 
 
 def collect_results(
@@ -74,6 +77,7 @@ def collect_results(
         "device": facts.device,
         "precision": facts.precision,
         "versions": versions(),
+        "trained_by": facts.trained_by,
         "command": facts.command,
     }
     return results
@@ -125,12 +129,13 @@ def versions() -> dict[str, str | None]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "pytorch_lightning": pl.__version__,
-        "quickstudy": _commit(),
+        "quickstudy": commit(),
     }
 
 
-def _commit() -> str | None:
-    """This repository's commit, with `-dirty` where its code was changed; None outside a git checkout."""
+@functools.cache
+def commit() -> str | None:
+    """This repository's commit when first asked for, with `-dirty` where its code was changed; None without git."""
     try:
         return _git("rev-parse", "HEAD") + ("-dirty" if _git("status", "--porcelain", "--", *CODE) else "")
     except (OSError, subprocess.SubprocessError):

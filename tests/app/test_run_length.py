@@ -46,3 +46,16 @@ def test_fit_tests_the_checkpoint_that_is_asked_for(run, tiny, tested):
     assert results["checkpoint"].endswith("last.ckpt" if tested == "last" else best.name)
     again = run("test", "--ckpt_path", results["checkpoint"])
     assert again.out.splitlines()[0].split(";")[0] in run("fit", *lost, AUTO, f"--checkpoint.tested={tested}").out
+
+
+def test_a_result_names_the_commits_that_trained(run, tiny, monkeypatch):
+    last = (*tiny, "--checkpoint.tested=last")
+    for commit, steps in (("first", 2), ("first", 4), ("second", 6)):
+        monkeypatch.setattr("app.runs.files.commit", lambda commit=commit: commit)
+        assert run("fit", *last, f"--trainer.max_steps={steps}", AUTO).code == 0
+    assert json.loads((RUN / "results.json").read_text())["trained_by"] == ["first", "second"]
+    monkeypatch.setattr("app.runs.files.commit", lambda: "third")
+    assert run("fit", *last, "--trainer.max_steps=6", AUTO).code == 0  # nothing is left to train
+    assert json.loads((RUN / "results.json").read_text())["trained_by"] == ["first", "second"]
+    assert run("test", "--ckpt_path", str(RUN / "checkpoints" / "last.ckpt")).code == 0
+    assert json.loads((RUNS / "test_0" / "results.json").read_text())["trained_by"] == ["first", "second"]

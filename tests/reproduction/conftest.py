@@ -40,7 +40,7 @@ if pathlib.Path("broken").exists():
     "accuracy_inductive": 0.95, "ci95_inductive": 0.004,
     "protocol": {"transductive": "maml" in name, "way": 5}, "checkpoint": "best-step=%d.ckpt" % (steps // 2),
     "wall_time": 60.0, "tasks_per_second": 70.0, "device": "cpu", "precision": "32-true",
-    "versions": {"torch": "2.11.0", "quickstudy": "abc"},
+    "versions": {"torch": "2.11.0", "quickstudy": "abc"}, "trained_by": ["ab", "abc"],
 }))
 print("results: %s/results.json" % run)
 """
