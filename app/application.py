@@ -166,17 +166,17 @@ class Application(CommandLine):
         tested = os.path.relpath(self.run.last_checkpoint) if tests_last else best
         self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=tested, weights_only=True, verbose=False)
         self._report("test", tested)
-        if best is not None and self.datamodule.objective is CLASSIFICATION:
-            self._calibrate(Path(best))
+        if tested is not None and best is not None and self.datamodule.objective is CLASSIFICATION:
+            self._calibrate(Path(tested))
 
-    def _calibrate(self, best: Path) -> None:
-        """Gives the best checkpoint what `predict` tells sure answers by."""
+    def _calibrate(self, tested: Path) -> None:
+        """Gives the checkpoint that was tested what `predict` tells sure answers by."""
         if self.is_first:
             self.model.to(self.trainer.strategy.root_device)  # where Lightning has taken it from after the test
             try:
-                add_to_checkpoint(best, calibrate(self.model, self.datamodule))
+                add_to_checkpoint(tested, calibrate(self.model, self.datamodule))
             except (OSError, RuntimeError, ValueError) as error:  # the run is over and its results are written
-                say(f"warning: {best} is not calibrated: {one_line(error)}")
+                say(f"warning: {tested} is not calibrated: {one_line(error)}")
         self.trainer.strategy.barrier("calibrated")
 
     def after_test(self) -> None:

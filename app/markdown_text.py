@@ -22,8 +22,8 @@ def between_markers(text: str, start: str, end: str, written: str, page: str) ->
     Raises:
         ValueError: If a marker is not there exactly once, in order.
     """
-    before, found_start, rest = text.partition(start)
+    before, _, rest = text.partition(start)
     _, found_end, after = rest.partition(end)
-    if not found_start or not found_end or start in after:
+    if not found_end or text.count(start) > 1 or text.count(end) > 1:
         raise ValueError(f"{page} must hold {start!r} and after it {end!r}, each once.")
     return f"{before}{start}\n\n{written}\n{end}{after}"

@@ -11,6 +11,7 @@ import torch
 
 from app.allocator import keep_freed_memory
 from app.data_folder import data_folder
+from app.errors import UsageError
 from benchmarks import machine, results_file
 from benchmarks.options import Options
 from benchmarks.render import render
@@ -63,8 +64,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--budget", type=float, default=SECONDS, help="seconds for all sections together, of which each takes its share"
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--data", type=Path, default=data_folder(), help="folder that holds omniglot/")
+    parser.add_argument("--data", type=Path, help="folder that holds omniglot/; default: QUICKSTUDY_DATA, or data/")
     chosen = parser.parse_args(arguments)
+    try:
+        chosen.data = chosen.data or data_folder()
+    except UsageError as error:
+        parser.error(str(error))
     if unknown := [name for name in chosen.sections if name not in SECTIONS]:
         parser.error(f"no section {', '.join(unknown)}: choose from {', '.join(SECTIONS)}")
     if chosen.budget <= 0:

@@ -12,6 +12,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from modules.settings import check_positive
 
+ENDLESS_SCHEDULES = ("constant", "step")  # whose step sizes do not depend on how many steps there are
+
 
 @dataclass(frozen=True)
 class OuterLoop:

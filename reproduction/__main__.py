@@ -3,24 +3,22 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
-from pathlib import Path
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 
-from app.arguments import did_you_mean
-from app.data_folder import data_folder
-from app.errors import UsageError, one_line_errors
+from app.errors import one_line, one_line_errors
 from app.signals import StopSignals
 from reproduction import result_files
-from reproduction.ablations import ABLATIONS
-from reproduction.cells import CELLS, Cell
+from reproduction.cells import Cell
 from reproduction.commands import Commands, FailedCommand, StoppedCommand
-from reproduction.report import say_found, say_planned
-from reproduction.result import make_result
-from reproduction.result_files import RESULTS
-from reproduction.training import ROOT, Training
+from reproduction.options import parse
+from reproduction.plan import Plan, plan_of
+from reproduction.report import lines_of_plan, lines_of_result
+from reproduction.result import make_result, results_of
+from reproduction.training import Training, test
 
-Plan = dict[Training, list[Cell]]
 DONE, PAUSED, FAILED = "done", "paused", "failed"
+NOT_AT_ITS_END = 75  # the exit code: EX_TEMPFAIL, by which a script knows that the same command goes on
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -28,14 +26,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with one_line_errors(), StopSignals() as signals:
         chosen = parse(arguments)
         plan = plan_of(chosen)
-        say_planned(plan, chosen.iterations)
+        print("\n".join(lines_of_plan(plan, chosen.iterations)), flush=True)
         outcomes, stopped = run(plan, chosen)
         if paused := outcomes.count(PAUSED):
-            print(f"{paused} of {len(plan)} trainings are not at their end: the same command goes on with them.")
+            again = " without --again" if chosen.again else ""
+            print(f"{paused} of {len(plan)} trainings are not at their end: the same command{again} goes on with them.")
         if stopped:
             sys.exit(signals.exit_code)
         if FAILED in outcomes:
             sys.exit(1)
+        if paused:
+            sys.exit(NOT_AT_ITS_END)
 
 
 def run(plan: Plan, chosen: argparse.Namespace) -> tuple[list[str], bool]:
@@ -45,90 +46,54 @@ def run(plan: Plan, chosen: argparse.Namespace) -> tuple[list[str], bool]:
         How each of them ended, and whether a signal has stopped them.
     """
     commands, stopped = Commands(min(chosen.jobs, len(plan))), False
+    futures: list[Future[str]] = []
     with ThreadPoolExecutor(chosen.jobs) as pool:
-        futures = [pool.submit(reproduce, training, cells, chosen, commands) for training, cells in plan.items()]
         try:
+            futures += [pool.submit(reproduce, training, cells, chosen, commands) for training, cells in plan.items()]
             wait(futures, None if chosen.minutes is None else 60 * chosen.minutes)
         except KeyboardInterrupt:
             stopped = True
         commands.stop()
+        while not all(future.done() for future in futures):
+            with suppress(KeyboardInterrupt):  # a terminal has sent it to those that train too
+                wait(futures)
     return [future.result() for future in futures], stopped
 
 
 def reproduce(training: Training, cells: list[Cell], chosen: argparse.Namespace, commands: Commands) -> str:
-    """Trains, and leaves the result of every cell that is tested on it.
+    """Trains, and leaves the result of every cell that is tested on it; says what fails.
 
     Returns:
         How it ended.
     """
+    outcome = DONE
     try:
-        trained_in = commands.run(training.fit(chosen.data), ROOT / training.log, training.title)
+        if chosen.again:  # a training that is stopped is gone on with by the command without this
+            for cell in cells:
+                result_files.remove(cell, training.seed, training.length, chosen.results)
+        trained_in = commands.run(training.fit(chosen.data, not chosen.again), training.log, training.title)
+        tested = results_of(trained_in)["checkpoint"] or str(trained_in.last_checkpoint)
         for cell in cells:
-            tested_in = trained_in
-            if cell.test_options is not None:
-                tested_in = commands.run(training.test(cell, trained_in, chosen.data), ROOT / training.log)
-            found = make_result(cell, training, trained_in, tested_in)
-            others = [known for known in result_files.load(cell, chosen.results) if known["seed"] != training.seed]
-            say_found(cell, found, others, result_files.add(cell, found, chosen.results))
+            try:
+                tested_in = trained_in
+                if cell.test_options is not None:
+                    tested_in = commands.run(test(cell, tested, chosen.data), training.log)
+                result = make_result(cell, training, trained_in, tested_in, commands.at_once)
+                others = result_files.others_of(cell, result, chosen.results)
+                path = result_files.add(cell, result, chosen.results)
+                print("\n".join(lines_of_result(cell, result, others, path)), flush=True)
+            except FailedCommand as error:
+                outcome = _failed(cell.name, error)
     except StoppedCommand:
         return PAUSED
-    except FailedCommand as error:
-        print(f"error: {training.title}: {error}", file=sys.stderr, flush=True)
-        return FAILED
-    return DONE
+    except (FailedCommand, OSError, ValueError, KeyError) as error:
+        return _failed(training.title, error)
+    return outcome
 
 
-def plan_of(chosen: argparse.Namespace) -> Plan:
-    """The trainings that are needed, each with the cells that are tested on it.
-
-    Raises:
-        UsageError: If a cell is unknown, or more iterations are asked for than it has.
-    """
-    known = CELLS | ABLATIONS
-    for name in chosen.cells:
-        if name not in known:
-            raise UsageError(f"there is no cell {name}{did_you_mean(name, known) or '; --list names all'}")
-    plan: Plan = {}
-    for name in chosen.cells or CELLS:
-        cell = known[name]
-        there = result_files.load(cell, chosen.results)
-        for seed in chosen.seeds or cell.seeds:
-            training = Training.of(cell, seed, chosen.iterations)
-            if chosen.again or not any(result_files.is_of(run, seed, training.length) for run in there):
-                plan.setdefault(training, []).append(cell)
-    return plan
-
-
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line.
-
-    Raises:
-        UsageError: If an option's value has no sense.
-    """
-    parser = argparse.ArgumentParser(prog="python -m reproduction", description=__doc__)
-    parser.add_argument("cells", nargs="*", metavar="CELL", help="e.g. maml_omniglot_5w1s; none: all without a result")
-    parser.add_argument("--seeds", type=int, nargs="+", help="default: 0, and 1 and 2 for 5-way 1-shot")
-    parser.add_argument("--iterations", type=int, help="outer steps, fewer than the paper's; the result says so")
-    parser.add_argument("--minutes", type=float, help="stop after this time; the same command goes on")
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at once, on one GPU or several cores")
-    parser.add_argument("--data", type=Path, default=data_folder(), help="folder that holds omniglot/")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the cells' files")
-    parser.add_argument("--again", action="store_true", help="cells that have a result too")
-    parser.add_argument("--list", action="store_true", help="print the names of all cells and end")
-    chosen = parser.parse_args(arguments)
-    if chosen.list:
-        print("\n".join([*CELLS, *ABLATIONS]))
-        sys.exit(0)
-    for name in ("iterations", "minutes", "jobs"):
-        value = getattr(chosen, name)
-        if value is not None and value <= 0:
-            raise UsageError(f"{name.upper()} must be above 0, got {value:g}")
-    chosen.seeds = list(dict.fromkeys(chosen.seeds)) if chosen.seeds else None
-    if chosen.data is not None and not chosen.data.is_dir():
-        raise UsageError(f"DATA={chosen.data}: there is no such folder; give the one that holds omniglot/")
-    if chosen.data is not None:
-        chosen.data = chosen.data.resolve()
-    return chosen
+def _failed(what: str, error: Exception) -> str:
+    print(f"error: {what}: {one_line(error)}", file=sys.stderr, flush=True)
+    return FAILED
 
 
 if __name__ == "__main__":

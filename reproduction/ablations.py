@@ -1,25 +1,42 @@
-"""Variants of cells with one thing changed, to find out what it is worth."""
+"""Variants of cells with one setting changed, or those that belong together, to find out what it is worth."""
+
+from typing import NamedTuple
 
 from reproduction.cells import CELLS, Cell
 
-# cell -> name of the variant -> options of its training
-VARIANTS: dict[str, dict[str, tuple[str, ...]]] = {
+
+class Variant(NamedTuple):
+    """What is changed.
+
+    Attributes:
+        options: Of the training.
+        test_options: Of a test of its own, where the training's would be of other tasks than the cell's.
+    """
+
+    options: tuple[str, ...]
+    test_options: tuple[str, ...] | None = None
+
+
+NO_ROTATIONS = Variant(("--data.rotations", "none"), ("--data.rotations", "all"))
+FIVE_STEPS = ("--model.inner_lr", "0.1", "--model.inner_steps", "5", "--model.eval_inner_steps", "5")
+
+# cell -> name of the variant -> what it changes
+VARIANTS: dict[str, dict[str, Variant]] = {
     "maml_omniglot_5w1s": {
-        "cosine": ("--model.outer.schedule", "cosine"),
-        "five_queries": ("--data.n_query", "5"),
-        "five_steps": ("--model.inner_lr", "0.1", "--model.inner_steps", "5", "--model.eval_inner_steps", "5"),
-        "first_order": ("--model.first_order", "true"),
-        "no_rotations": ("--data.rotations", "none"),
-        "flatten": ("--model.backbone.reduce", "flatten"),
-        "pool": ("--model.backbone.downsample", "pool"),
+        "cosine": Variant(("--model.outer.schedule", "cosine")),
+        "five_queries": Variant(("--data.n_query", "5"), ("--data.n_query", "1")),
+        "five_steps": Variant(FIVE_STEPS),
+        "first_order": Variant(("--model.first_order", "true")),
+        "no_rotations": NO_ROTATIONS,
+        "flatten": Variant(("--model.backbone.reduce", "flatten")),
+        "pool": Variant(("--model.backbone.downsample", "pool")),
     },
     "protonet_omniglot_5w1s": {
-        "twenty_way": ("--data.n_way", "20", "--data.meta_batch_size", "3"),
-        "fifteen_queries": ("--data.n_query", "15"),
-        "constant": ("--model.outer.schedule", "constant"),
-        "batch_statistics": ("--model.backbone.running_stats", "false"),
-        "no_rotations": ("--data.rotations", "none"),
-        "stride": ("--model.backbone.downsample", "stride"),
+        "twenty_way": Variant(("--data.n_way", "20", "--data.meta_batch_size", "3")),
+        "constant": Variant(("--model.outer.schedule", "constant")),
+        "batch_statistics": Variant(("--model.backbone.running_stats", "false")),
+        "no_rotations": NO_ROTATIONS,
+        "stride": Variant(("--model.backbone.downsample", "stride")),
     },
 }
 
@@ -27,9 +44,12 @@ VARIANTS: dict[str, dict[str, tuple[str, ...]]] = {
 def variants_of(cell: Cell) -> dict[str, Cell]:
     """The variants of a cell by their names, CELL-VARIANT."""
     found = {}
-    for variant, options in VARIANTS.get(cell.name, {}).items():
-        name = f"{cell.name}-{variant}"
-        found[name] = Cell(name, cell.method, cell.config, cell.published, (*cell.options, *options), base=cell.name)
+    for name, variant in VARIANTS.get(cell.name, {}).items():
+        full = f"{cell.name}-{name}"
+        options = (*cell.options, *variant.options)
+        found[full] = Cell(
+            full, cell.method, cell.config, cell.published, options, variant.test_options, base=cell.name
+        )
     return found
 
 

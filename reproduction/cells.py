@@ -65,8 +65,8 @@ def _figures(kind: Kind, *of_tasks: tuple[float, float | None] | None) -> dict[s
     return {task: (Published(*of, kind),) for task, of in zip(TASKS, of_tasks, strict=True) if of is not None}
 
 
-# Finn et al. 2017, table 1; Nichol et al. 2018, table 2; Snell et al. 2017, table 1; Li et al. 2017, table 3;
-# Antoniou et al. 2019, table 1; Raghu et al. 2020, table 2.
+# Finn et al. 2017, Nichol et al. 2018, Snell et al. 2017, Li et al. 2017, Antoniou et al. 2019, Raghu et al. 2020: the
+# papers' tables of Omniglot.
 _MAML = _figures("transductive", (98.7, 0.4), (99.9, 0.1), (95.8, 0.3), (98.9, 0.2))
 _MAML_MLP = _figures("transductive", (89.7, 1.1), (97.5, 0.6), None, None)
 _FOMAML = _figures("transductive", (98.3, 0.5), (99.2, 0.2), (89.4, 0.5), (97.9, 0.1))
@@ -77,8 +77,8 @@ _REPTILE = _figures("inductive", (95.39, 0.09), (98.90, 0.10), (88.14, 0.15), (9
 _REPTILE_TRANSDUCTIVE = _figures("transductive", (97.68, 0.04), (99.48, 0.06), (89.43, 0.14), (97.12, 0.32))
 _PROTONET = _figures("inductive", (98.8, None), (99.7, None), (96.0, None), (98.9, None))
 
-ONE_TRAINING = "The authors train once for both numbers of ways: the checkpoint is chosen on 5-way validation tasks."
-ONE_META_TRAINING = "1-shot and 5-shot are one training of 10 shots, with two evaluations."
+ONE_TRAINING = "5-way and 20-way are tests of one training, whose checkpoint is chosen on 5-way validation tasks."
+ONE_META_TRAINING = "1-shot and 5-shot are tests of one training: the paper has the same settings for both."
 OTHER_CHARACTERS = {
     "lake": ("--data.split", "lake"),
     "within_alphabet": ("--data.split", "within_alphabet"),

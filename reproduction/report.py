@@ -1,4 +1,4 @@
-"""What the command prints: what it is going to do, and what it has found."""
+"""What the command says: what it is going to do, and what it has found."""
 
 from pathlib import Path
 
@@ -7,40 +7,34 @@ from reproduction.result import Result, is_whole, percent, score_of, verdict
 from reproduction.training import Training
 
 
-def say_planned(plan: dict[Training, list[Cell]], iterations: int | None) -> None:
-    """One line: how much there is to do."""
+def lines_of_plan(plan: dict[Training, list[Cell]], iterations: int | None) -> list[str]:
+    """How much there is to do."""
     if not plan:
-        print("Every cell asked for has its result: SEED=N adds one from another seed, ARGS=--again makes it anew.")
-        return
+        return ["Every cell asked for has its result: SEED=N adds one from another seed, ARGS=--again makes it anew."]
     n_cells = sum(len(cells) for cells in plan.values())
     length = "by the papers' protocols" if iterations is None else f"{iterations:,} iterations each"
-    print(f"{_counted(n_cells, 'cell')} from {_counted(len(plan), 'training')}, {length}.", flush=True)
+    return [f"{_counted(n_cells, 'cell')} from {_counted(len(plan), 'training')}, {length}."]
 
 
-def say_found(cell: Cell, found: Result, others: list[Result], path: Path) -> None:
-    """A line for each of the paper's figures, one for the other seeds of equal length, and one for the file."""
-    lines = []
+def lines_of_result(cell: Cell, result: Result, others: list[Result], path: Path) -> list[str]:
+    """One for each of the paper's figures, one for each other seed of equal length, and one for the file."""
+    found = []
     for paper in cell.published:
-        ours = score_of(found, paper.kind)
+        ours = score_of(result, paper.kind)
         if ours is not None:
             given = percent(paper.accuracy, paper.ci95)
-            lines.append(f"{percent(*ours)} % {paper.kind}; the paper: {given} %: {verdict(ours, paper)}")
-    if not lines:
-        lines.append(f"{percent(100 * found['accuracy'], 100 * found['ci95'])} %")
-    length = (
-        "" if is_whole(found) else f" after {found['iterations']:,} of {found['iterations_of_protocol']:,} iterations"
-    )
-    for line in lines:
-        print(f"{cell.name}, seed {found['seed']}{length}: {line}")
-    for other in others:
-        if other["iterations_asked"] == found["iterations_asked"]:
-            print(f"  {beside(found, other)}")
-    print(f"  written: {path}", flush=True)
+            found.append(f"{percent(*ours)} % {paper.kind}; the paper: {given} %: {verdict(ours, paper)}")
+    found = found or [f"{percent(100 * result['accuracy'], 100 * result['ci95'])} %"]
+    part = f" after {result['iterations']:,} of {result['iterations_of_protocol']:,} iterations"
+    head = f"{cell.name}, seed {result['seed']}{'' if is_whole(result) else part}"
+    compared = [beside_seed(result, other) for other in others]
+    compared = compared or ["no other seed of these iterations is there to compare with"]
+    return [*(f"{head}: {line}" for line in found), *(f"  {line}" for line in compared), f"  written: {path}"]
 
 
-def beside(found: Result, other: Result) -> str:
+def beside_seed(result: Result, other: Result) -> str:
     """How a result stands to that of another seed."""
-    difference = 100 * (found["accuracy"] - other["accuracy"])
+    difference = 100 * (result["accuracy"] - other["accuracy"])
     inside = abs(difference) <= 100 * other["ci95"]
     return (
         f"seed {other['seed']} has {percent(100 * other['accuracy'], 100 * other['ci95'])} %: this one lies "

@@ -7,17 +7,23 @@ import shlex
 from pathlib import Path
 from typing import Any, Literal
 
-from app.runs.folder import RunFolder
+import yaml
+
+from app.checkpoints.resumption import what_is_trained
+from app.runs.folder import LAST, RunFolder
 from reproduction.cells import Cell, Kind, Published
-from reproduction.training import Training, configuration_hash, iterations_of
+from reproduction.shipped import digits_of, iterations_of, shipped_hash
+from reproduction.training import Training, what_tests
 
 Result = dict[str, Any]
 Verdict = Literal["inside", "above", "below"]
 SCORES = ("accuracy", "ci95")
 KINDS: tuple[Kind, ...] = ("transductive", "inductive")
+# What is shown of a run, and the seed, which a result states beside its configuration.
+NOT_THE_PROTOCOL = ("seed_everything", "episode_picture", "answers", "verbose")
 
 
-def make_result(cell: Cell, training: Training, trained_in: RunFolder, tested_in: RunFolder) -> Result:
+def make_result(cell: Cell, training: Training, trained_in: RunFolder, tested_in: RunFolder, jobs: int) -> Result:
     """The record of a cell.
 
     Args:
@@ -25,12 +31,18 @@ def make_result(cell: Cell, training: Training, trained_in: RunFolder, tested_in
         training: What was trained.
         trained_in: The training's run.
         tested_in: The test's; the same one where the cell has no test of its own.
+        jobs: Trainings at once, which share the machine.
+
+    Raises:
+        ValueError: If the run is of another seed, or its training is not at its end.
     """
-    trained, tested = (json.loads((run.path / "results.json").read_text("utf-8")) for run in (trained_in, tested_in))
-    configured = [trained_in] if trained_in == tested_in else [trained_in, tested_in]
+    trained, tested = results_of(trained_in), results_of(tested_in)
+    if trained["seed"] != training.seed or trained["global_step"] > training.length:
+        raise ValueError(f"{trained_in.path} is not the run of {training.title}: it is of seed {trained['seed']}.")
     scores = {name: tested[name] for name in SCORES}
     scores |= {f"{n}_{kind}": tested[f"{n}_{kind}"] for kind in KINDS for n in SCORES if f"{n}_{kind}" in tested}
-    versions = dict(trained["versions"])
+    versions = dict(tested["versions"])
+    own_test = None if cell.test_options is None else what_tests(cell, f"RUN/checkpoints/{_checkpoint_of(trained)}")
     return {
         "seed": training.seed,
         **scores,
@@ -39,21 +51,42 @@ def make_result(cell: Cell, training: Training, trained_in: RunFolder, tested_in
         "iterations": trained["global_step"],
         "iterations_asked": training.length,
         "iterations_of_protocol": iterations_of(training.config),
-        "tested_iteration": _step_of(tested["checkpoint"], trained["global_step"]),
+        "tested_iteration": _step_of(_checkpoint_of(trained), trained["global_step"]),
         "wall_time": trained["wall_time"],
         "tasks_per_second": trained["tasks_per_second"],
-        "device": trained["device"],
+        "jobs": jobs,
+        "device": tested["device"],
         "precision": trained["precision"],
         "commit": versions.pop("quickstudy"),
-        "trained_by": trained["trained_by"],
         "versions": versions,
-        "configuration": configuration_hash(*configured),
+        "trained_by": trained["trained_by"],
+        "configuration": configuration_hash(*dict.fromkeys([trained_in.config, tested_in.config])),
+        "shipped_configuration": shipped_hash(cell),
         "protocol": tested["protocol"],
         "command": reproduce_command(cell, training),
-        "train_command": shown(training.fit(None, resume=False)),
-        "test_command": None if cell.test_options is None else shown(training.test(cell, None, None)),
+        "train_command": shown(training.what_trains()),
+        "test_command": own_test and shown(own_test),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
     }
+
+
+def results_of(run: RunFolder) -> Result:
+    """The content of a run's results.json."""
+    return dict(json.loads((run.path / "results.json").read_text("utf-8")))
+
+
+def configuration_hash(*files: Path) -> str:
+    """Twelve digits that two results share if all that was set is the same: not the seed, nor where the data are.
+
+    Args:
+        files: The config.yaml of the training's run, and of the test's where it is another.
+    """
+    kept = []
+    for file in files:
+        config = what_is_trained(yaml.safe_load(file.read_text("utf-8")))
+        (config.get("data") or {}).get("init_args", {}).pop("seed", None)
+        kept.append({name: value for name, value in config.items() if name not in NOT_THE_PROTOCOL})
+    return digits_of(kept)
 
 
 def reproduce_command(cell: Cell, training: Training) -> str:
@@ -63,7 +96,7 @@ def reproduce_command(cell: Cell, training: Training) -> str:
 
 
 def shown(arguments: list[str]) -> str:
-    """A command of train.py as a reader types it, from whichever folder has the data."""
+    """A command of train.py as a reader types it, where the data are in data/."""
     return shlex.join(["python", "train.py", *arguments])
 
 
@@ -91,8 +124,13 @@ def verdict(ours: tuple[float, float], paper: Published) -> Verdict:
 
 
 def is_whole(result: Result) -> bool:
-    """Whether it was trained as long as its protocol has it, or until that stops by itself."""
-    return bool(result["iterations_asked"] >= result["iterations_of_protocol"])
+    """Whether it was trained as long as its protocol has it, or until that stopped by itself."""
+    return bool(result["iterations_asked"] >= result["iterations_of_protocol"] or stopped_by_itself(result))
+
+
+def stopped_by_itself(result: Result) -> bool:
+    """Whether the validation had got no better for a while before the steps that were asked for."""
+    return bool(result["iterations"] < result["iterations_asked"])
 
 
 def percent(value: float, ci95: float | None) -> str:
@@ -100,6 +138,11 @@ def percent(value: float, ci95: float | None) -> str:
     return f"{value:.2f}" + ("" if ci95 is None else f" +- {ci95:.2f}")
 
 
-def _step_of(checkpoint: str | None, last: int) -> int:
-    match = re.search(r"best-step=(\d+)\.ckpt$", Path(checkpoint or "").name)
+def _checkpoint_of(trained: Result) -> str:
+    """The name of the checkpoint that `fit` has tested."""
+    return Path(trained["checkpoint"]).name if trained["checkpoint"] else LAST
+
+
+def _step_of(checkpoint: str, last: int) -> int:
+    match = re.fullmatch(r"best-step=(\d+)\.ckpt", checkpoint)
     return int(match[1]) if match else last

@@ -4,13 +4,14 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from app.errors import UsageError
 from app.whole_file import write_whole
 from reproduction.cells import Cell
 from reproduction.result import Result
+from reproduction.shipped import shipped_hash
 
 RESULTS = Path("results")
 
@@ -21,7 +22,7 @@ def path_of(cell: Cell, folder: Path) -> Path:
 
 
 def load(cell: Cell, folder: Path) -> list[Result]:
-    """A cell's records, the longest training first, then by seed; none where there is no file.
+    """All of a cell's records, the longest training first, then by seed; none where there is no file.
 
     Raises:
         UsageError: If the file is not one that the program wrote.
@@ -36,6 +37,22 @@ def load(cell: Cell, folder: Path) -> list[Result]:
         raise UsageError(f"{path} is not what `make reproduce` writes: remove it, or take it from git") from error
 
 
+def load_valid(cell: Cell, folder: Path) -> list[Result]:
+    """A cell's records by the settings that it has now; those by others are of another experiment."""
+    return [run for run in load(cell, folder) if run["shipped_configuration"] == shipped_hash(cell)]
+
+
+def has(cell: Cell, seed: int, iterations: int, folder: Path) -> bool:
+    """Whether there is a record by the present settings."""
+    return any(_is_of(run, seed, iterations) for run in load_valid(cell, folder))
+
+
+def others_of(cell: Cell, result: Result, folder: Path) -> list[Result]:
+    """The records of other seeds, by the same settings and as long."""
+    known = load_valid(cell, folder)
+    return [r for r in known if r["iterations_asked"] == result["iterations_asked"] and r["seed"] != result["seed"]]
+
+
 def add(cell: Cell, result: Result, folder: Path) -> Path:
     """Puts a record into its cell's file, in place of the one with the same seed and iterations.
 
@@ -45,23 +62,35 @@ def add(cell: Cell, result: Result, folder: Path) -> Path:
     path = path_of(cell, folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     with _locked(path.parent):
-        others = [run for run in load(cell, folder) if not is_of(run, result["seed"], result["iterations_asked"])]
-        runs = sorted([*others, result], key=lambda run: (-run["iterations_asked"], run["seed"]))
-        write_whole(path, json.dumps({"cell": cell.name, "runs": runs}, indent=1) + "\n")
+        others = [run for run in load(cell, folder) if not _is_of(run, result["seed"], result["iterations_asked"])]
+        _write(cell, [*others, result], folder)
     return path
 
 
-def is_of(run: Result, seed: int, iterations: int) -> bool:
-    """Whether a record is that of a seed and a number of iterations."""
+def remove(cell: Cell, seed: int, iterations: int, folder: Path) -> None:
+    """Takes a record out of its cell's file, if it is there."""
+    path = path_of(cell, folder)
+    if path.is_file():
+        with _locked(path.parent):
+            _write(cell, [run for run in load(cell, folder) if not _is_of(run, seed, iterations)], folder)
+
+
+def _write(cell: Cell, runs: list[Result], folder: Path) -> None:
+    runs = sorted(runs, key=lambda run: (-run["iterations_asked"], run["seed"]))
+    write_whole(path_of(cell, folder), json.dumps({"cell": cell.name, "runs": runs}, indent=1) + "\n")
+
+
+def _is_of(run: Result, seed: int, iterations: int) -> bool:
     return bool(run["seed"] == seed and run["iterations_asked"] == iterations)
 
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Keeps other processes from reading and writing in between."""
+    """Keeps other processes from reading and writing in between, where the file system can."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)

@@ -8,10 +8,9 @@ from app.markdown_text import between_markers, table
 from app.whole_file import write_whole
 from reproduction.ablations import ABLATIONS
 from reproduction.cells import CELLS, OTHER_CHARACTERS, TASKS, Cell, Published
-from reproduction.config_head import deviations
-from reproduction.result import KINDS, Result, is_whole, percent, score_of, verdict
-from reproduction.result_files import RESULTS, load
-from reproduction.training import ROOT
+from reproduction.result import KINDS, Result, is_whole, percent, score_of, stopped_by_itself, verdict
+from reproduction.result_files import RESULTS, load, load_valid
+from reproduction.shipped import ROOT, deviations
 
 PAGE = Path("RESULTS.md")
 ABLATIONS_PAGE = Path("docs/reproduction.md")
@@ -25,11 +24,12 @@ What Quickstudy reaches on Omniglot beside what the papers report, accuracy in %
 hand. [docs/reproduction.md](docs/reproduction.md) says how to run a cell, and what was found out where one falls below
 its paper.
 
-- **paper** and **ours**: mean over the test tasks +- 1.96 standard errors. The test tasks are the same for every method
-  and seed. Of several seeds *ours* is the mean of their accuracies, with the widest of their intervals.
+- **paper** and **ours**: mean over the test tasks +- 1.96 standard errors. All seeds of a cell have the same test
+  tasks: *ours* is the mean of their accuracies, with the widest of their intervals.
 - **verdict**: *inside* the paper's interval, *above* or *below* it; where the paper gives none, our own stands for it.
 - **iterations**: the outer steps that were trained. In bold: fewer than the protocol has, which is no reproduction of
-  the paper's figure, and says only how far that part of the training leads.
+  the paper's figure, and only says how far so many lead. Step sizes that fall to 0 at the end, Reptile's and MAML++'s,
+  do so within the fewer steps.
 - **transductive**: the queries of a task are normalised together, as MAML's authors do it; **inductive**: each query
   with the support set alone, or by running statistics.
 """
@@ -61,21 +61,23 @@ def method_table(cells: Iterable[Cell], folder: Path) -> str:
     heads = ("task", "evaluation", "paper", "ours", "difference", "verdict", "iterations", "seeds", "test tasks")
     lines = []
     for cell in cells:
-        runs = longest(load(cell, folder))
+        runs = longest(load_valid(cell, folder))
         for paper in cell.published:
-            lines.append([spelled(cell.task), paper.kind, percent(paper.accuracy, paper.ci95), *found(runs, paper)])
+            lines.append([spelled(cell.task), paper.kind, percent(paper.accuracy, paper.ci95), *our_side(runs, paper)])
     return table(heads, lines)
 
 
-def found(runs: Sequence[Result], paper: Published) -> list[str]:
+def our_side(runs: Sequence[Result], paper: Published) -> list[str]:
     """Our side of a line."""
-    scores = [score for run in runs if (score := score_of(run, paper.kind)) is not None]
-    if not scores:
+    scored = [(run, score) for run in runs if (score := score_of(run, paper.kind)) is not None]
+    if not scored:
         return [NOT_RUN, "", "", "", "", ""]
-    ours = mean_of(scores)
-    seeds = ", ".join(f"{run['seed']}: {score[0]:.2f}" for run, score in zip(runs, scores, strict=True))
+    ours = mean_of([score for _, score in scored])
+    of_seeds = ", ".join(f"{run['seed']}: {score[0]:.2f}" for run, score in scored)
+    n_tasks = ", ".join(f"{n:,}" for n in sorted({run["n_tasks"] for run, _ in scored}))
     difference = f"{ours[0] - paper.accuracy:+.2f}"
-    return [percent(*ours), difference, verdict(ours, paper), length_of(runs), seeds, f"{runs[0]['n_tasks']:,}"]
+    length = length_of([run for run, _ in scored])
+    return [percent(*ours), difference, verdict(ours, paper), length, of_seeds, n_tasks]
 
 
 def mean_of(scores: Sequence[tuple[float, float]]) -> tuple[float, float]:
@@ -90,11 +92,11 @@ def longest(runs: Sequence[Result]) -> list[Result]:
 
 def length_of(runs: Sequence[Result]) -> str:
     """For example "**12,000 of 60,000** (20%)"; of a training that stopped by itself, where it did."""
-    steps = "-".join(f"{n:,}" for n in sorted({min(r["iterations"] for r in runs), max(r["iterations"] for r in runs)}))
-    whole, protocol = all(is_whole(run) for run in runs), runs[0]["iterations_of_protocol"]
-    if not whole:
-        return f"**{steps} of {protocol:,}** ({max(run['iterations'] for run in runs) / protocol:.0%})"
-    return steps if max(run["iterations"] for run in runs) == protocol else f"{steps}, then no better"
+    counts, protocol = sorted({run["iterations"] for run in runs}), runs[0]["iterations_of_protocol"]
+    steps = f"{counts[0]:,}" if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
+    if not all(is_whole(run) for run in runs):
+        return f"**{steps} of {protocol:,}** ({counts[-1] / protocol:.0%})"
+    return f"{steps}, then no better" if any(stopped_by_itself(run) for run in runs) else steps
 
 
 def protocol_of(cells: Sequence[Cell]) -> str:
@@ -114,7 +116,9 @@ def other_characters(folder: Path) -> str:
     lines = []
     for task in TASKS:
         names = ["protonet_omniglot", *(f"protonet_omniglot_{name}" for name in OTHER_CHARACTERS)]
-        lines.append([spelled(task), *(with_length(longest(load(CELLS[f"{name}_{task}"], folder))) for name in names)])
+        lines.append(
+            [spelled(task), *(with_length(longest(load_valid(CELLS[f"{name}_{task}"], folder))) for name in names)]
+        )
     heads = ("task", "Vinyals's split", "Lake's split", "Lake's split, one alphabet a task")
     return (
         "The same network and training on other characters: 25 background alphabets of Lake et al. for training and 5\n"
@@ -133,25 +137,33 @@ def with_length(runs: Sequence[Result]) -> str:
 
 def provenance(cells: Iterable[Cell], folder: Path) -> str:
     """A line for each record."""
-    heads = ("command", "tested at", "training", "tasks/s", "device", "torch", "commit", "configuration", "date")
+    heads = ("command", "tested at", "training", "tasks/s", "trained by", "tested by", "configuration", "date")
     lines = []
     for cell in cells:
+        valid = load_valid(cell, folder)
         for run in load(cell, folder):
-            commit = (run["commit"] or "")[:10] + ("+" if "dirty" in (run["commit"] or "") else "")
+            parts = [f"{of_commit(part['commit'])} on {part['device'] or '?'}" for part in run["trained_by"]]
+            shared = f" ({run['jobs']} at once)" if run["jobs"] > 1 else ""
             lines.append(
                 [
                     f"`{run['command']}`",
                     f"{run['tested_iteration']:,}",
                     f"{run['wall_time'] / 60:.0f} min",
-                    f"{run['tasks_per_second']:g}",
-                    f"{run['device']}, {run['precision']}",
-                    run["versions"]["torch"],
-                    commit,
-                    run["configuration"],
+                    f"{run['tasks_per_second']:g}{shared}",
+                    ", ".join(parts),
+                    f"{of_commit(run['commit'])} on {run['device']}, torch {run['versions']['torch']}",
+                    run["configuration"] + ("" if run in valid else " (by earlier settings: not in the tables)"),
                     run["date"],
                 ]
             )
     return table(heads, lines) if lines else NOT_RUN.capitalize() + ".\n"
+
+
+def of_commit(commit: str | None) -> str:
+    """The first digits, and whether the code had been changed."""
+    if commit is None:
+        return "unknown"
+    return commit[:10] + (" (changed)" if commit.endswith("-dirty") else "")
 
 
 def with_ablations(text: str, folder: Path) -> str:
@@ -168,18 +180,18 @@ def ablation_table(base: Cell, folder: Path) -> str:
     """A line for each variant that was run, beside the cell itself with the same seed and iterations."""
     lines = []
     for variant in [cell for cell in ABLATIONS.values() if cell.base == base.name]:
-        for run in load(variant, folder):
+        for run in load_valid(variant, folder):
             same = (run["seed"], run["iterations_asked"])
-            of_base = [r for r in load(base, folder) if (r["seed"], r["iterations_asked"]) == same]
+            of_base = [r for r in load_valid(base, folder) if (r["seed"], r["iterations_asked"]) == same]
             changed = " ".join(variant.options[len(base.options) :])
-            lines.append([f"`{changed}`", f"{same[1]:,}", str(same[0]), *beside(run, of_base)])
+            lines.append([f"`{changed}`", f"{same[1]:,}", str(same[0]), *beside_base(run, of_base)])
     if not lines:
         return ""
     heads = ("changed", "iterations", "seed", "as it is", "changed so", "worth", "other evaluation")
     return f"**{base.name}**\n\n{table(heads, lines)}"
 
 
-def beside(run: Result, of_base: Sequence[Result]) -> list[str]:
+def beside_base(run: Result, of_base: Sequence[Result]) -> list[str]:
     """A variant's accuracy beside the cell's, by the cell's own evaluation, and the difference by the other one."""
     ours = 100 * run["accuracy"], 100 * run["ci95"]
     if not of_base:

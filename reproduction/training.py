@@ -1,22 +1,14 @@
-"""A training that cells share: its commands, and what its run left."""
+"""A training that cells share, and the commands of train.py that make it."""
 
-import hashlib
-import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
-from app.checkpoints.choice import best_checkpoint
-from app.checkpoints.resumption import what_is_trained
 from app.errors import UsageError
-from app.runs.folder import RunFolder
 from reproduction.cells import Cell
+from reproduction.shipped import ROOT, iterations_of
 
-ROOT = Path(__file__).resolve().parents[1]
 RUNS = Path("runs/reproduction")
-# What is shown of a run or where it was, and the seed, which a result states beside its configuration.
-NOT_THE_PROTOCOL = ("seed_everything", "episode_picture", "answers", "verbose")
 
 
 @dataclass(frozen=True)
@@ -61,48 +53,29 @@ class Training:
     @property
     def log(self) -> Path:
         """Where its commands' output goes."""
-        words = [self.config, *(option.strip("-").rpartition(".")[2] for option in self.options), f"seed{self.seed}"]
-        return RUNS / "logs" / f"{'-'.join([*words, *([] if self.iterations is None else [str(self.iterations)])])}.log"
+        return ROOT / RUNS / "logs" / f"{re.sub(r'[^A-Za-z0-9._]+', '-', self.title.replace(',', ''))}.log"
+
+    def what_trains(self) -> list[str]:
+        """The arguments of train.py that say what is trained: not from which folder, nor where the run goes."""
+        length = [] if self.iterations is None else ["--trainer.max_steps", str(self.iterations)]
+        chosen = ["--config", f"configs/{self.config}.yaml", *self.options, "--seed_everything", str(self.seed)]
+        return ["fit", *chosen, *length]
 
     def fit(self, data: Path | None, resume: bool = True) -> list[str]:
-        """The arguments of train.py that train, or go on, and test."""
-        length = [] if self.iterations is None else ["--trainer.max_steps", str(self.iterations)]
-        where = ["--trainer.default_root_dir", str(RUNS), "--resume", "auto"] if resume else []
-        seeded = ["--seed_everything", str(self.seed)]
-        return ["fit", "--config", f"configs/{self.config}.yaml", *_root(data), *self.options, *seeded, *length, *where]
-
-    def test(self, cell: Cell, run: RunFolder | None, data: Path | None) -> list[str]:
-        """The arguments of train.py that test what the training's run left; None: of no run in particular."""
-        tested = "RUN" if run is None else str(tested_checkpoint(run))
-        where = [] if run is None else ["--trainer.default_root_dir", str(RUNS)]
-        return ["test", "--ckpt_path", tested, *_root(data), *(cell.test_options or ()), *where]
+        """The arguments of train.py that train and test, or go on with what was begun."""
+        return [*self.what_trains(), *_places(data), *(["--resume", "auto"] if resume else [])]
 
 
-def iterations_of(config: str) -> int:
-    """Outer steps of a shipped configuration, at most."""
-    return int(yaml.safe_load((ROOT / "configs" / f"{config}.yaml").read_text("utf-8"))["trainer"]["max_steps"])
+def test(cell: Cell, checkpoint: str, data: Path | None) -> list[str]:
+    """The arguments of train.py that test a checkpoint on a cell's own tasks."""
+    return [*what_tests(cell, checkpoint), *_places(data)]
 
 
-def tested_checkpoint(run: RunFolder) -> Path:
-    """The checkpoint that `fit` has tested, or would."""
-    asked = yaml.safe_load(run.config.read_text("utf-8")).get("checkpoint") or {}
-    best = None if asked.get("tested") == "last" else best_checkpoint(run)
-    return best or run.last_checkpoint
+def what_tests(cell: Cell, checkpoint: str) -> list[str]:
+    """The arguments of train.py that say what is tested."""
+    return ["test", "--ckpt_path", checkpoint, *(cell.test_options or ())]
 
 
-def configuration_hash(*runs: RunFolder) -> str:
-    """Twelve digits that two results share if all that was set is the same: not the seed, nor where the data are.
-
-    Args:
-        runs: That of the training, and that of the test where it is another.
-    """
-    kept = []
-    for run in runs:
-        config = what_is_trained(yaml.safe_load(run.config.read_text("utf-8")))
-        (config.get("data") or {}).get("init_args", {}).pop("seed", None)
-        kept.append({name: value for name, value in config.items() if name not in NOT_THE_PROTOCOL})
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _root(data: Path | None) -> list[str]:
-    return [] if data is None else ["--data.init_args.root", str(data)]
+def _places(data: Path | None) -> list[str]:
+    root = [] if data is None else ["--data.init_args.root", str(data)]
+    return [*root, "--trainer.default_root_dir", str(RUNS)]

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import yaml
+
 from app.checkpoints.file import load_whole
 from app.checkpoints.run_checkpoint import RunCheckpoint
 from app.errors import UsageError
@@ -14,8 +16,8 @@ def choose_checkpoint(given: str, root: Path, name: str) -> Path | None:
     """The file that `--ckpt_path` means.
 
     Args:
-        given: A checkpoint; a run's folder, for its best checkpoint, else its last; "last" or "best", of the name's
-            newest run.
+        given: A checkpoint; a run's folder, for the one that `fit` tests: its best, else its last; "last" or "best", of
+            the name's newest run.
         root: The folder of all runs.
         name: The run's name.
 
@@ -33,11 +35,21 @@ def choose_checkpoint(given: str, root: Path, name: str) -> Path | None:
     path = Path(given)
     if path.is_dir():
         run = RunFolder(path.parent if path.name == "checkpoints" else path)
-        best = best_checkpoint(run) or (run.last_checkpoint if run.last_checkpoint.is_file() else None)
-        if best is None:
+        last = run.last_checkpoint if run.last_checkpoint.is_file() else None
+        chosen = (last if tests_last(run) else None) or best_checkpoint(run) or last
+        if chosen is None:
             raise UsageError(f"--ckpt_path {given} is a folder without checkpoints/best*.ckpt or checkpoints/last.ckpt")
-        return best
+        return chosen
     return path
+
+
+def tests_last(run: RunFolder) -> bool:
+    """Whether `fit` tests a run's last checkpoint in place of its best."""
+    try:
+        config = yaml.safe_load(run.config.read_text())
+    except (OSError, yaml.YAMLError):
+        return False
+    return isinstance(config, dict) and (config.get("checkpoint") or {}).get("tested") == "last"
 
 
 def best_checkpoint(run: RunFolder) -> Path | None:

@@ -9,6 +9,7 @@ from app.checkpoints.configuration import read_checkpoint
 from app.checkpoints.file import DamagedCheckpointError
 from app.errors import UsageError
 from app.runs.folder import LAST, RunFolder, run_of, runs
+from modules.outer_loop import ENDLESS_SCHEDULES
 
 # Where and how a run is computed and what is shown of it: it may go on elsewhere.
 ELSEWHERE = {
@@ -24,18 +25,15 @@ ELSEWHERE = {
         "plugins",
     },
     "data.init_args": {"root", "cache", "download", "loading"},
-    "checkpoint": {"every_minutes", "tested"},
+    "checkpoint": {"every_minutes"},
     "": {"ckpt_path"},
 }
 # What earlier versions wrote where they now leave it to the data: of classification, the only data there were.
 LEFT_TO_THE_DATA = {"monitor": "val/accuracy", "mode": "max"}
 
 
-ENDLESS_SCHEDULES = ("constant", "step")  # whose step sizes do not depend on how long a run is
-
-
 def find_run(root: Path, name: str, config: dict[str, Any]) -> RunFolder | None:
-    """The newest run that was begun with a configuration, on whatever machine; else one that is its beginning.
+    """The newest run that was begun with a configuration, on whatever machine; else the longest that is its beginning.
 
     Args:
         root: The folder of all runs.
@@ -45,7 +43,7 @@ def find_run(root: Path, name: str, config: dict[str, Any]) -> RunFolder | None:
     """
     wanted, steps = _without_length(what_is_trained(config))
     outer = ((wanted.get("model") or {}).get("init_args") or {}).get("outer") or {}
-    beginning = None
+    beginning, length = None, 0
     for run in runs(root, name):
         try:
             stored = yaml.safe_load(run.config.read_text())
@@ -58,8 +56,8 @@ def find_run(root: Path, name: str, config: dict[str, Any]) -> RunFolder | None:
             continue
         if its_steps in (steps, None):
             return run
-        if beginning is None and outer.get("schedule") in ENDLESS_SCHEDULES and 0 < its_steps < (steps or 0):
-            beginning = run
+        if outer.get("schedule") in ENDLESS_SCHEDULES and length < its_steps < (steps or 0):
+            beginning, length = run, its_steps
     return beginning
 
 

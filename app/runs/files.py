@@ -12,10 +12,11 @@ import yaml
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from app.runs.folder import RunFolder
-from app.runs.results import commit
+from app.runs.results import commit, device_name
 from app.whole_file import write_whole
 from modules.resume_point import batches_trained
 
+NOT_NOTED: dict[str, str | None] = {"commit": None, "torch": None, "device": None}  # by earlier versions
 SHARED_SECONDS = 30.0  # for a network's file system to show a new file
 
 
@@ -28,14 +29,14 @@ class RunFiles(Callback):
     Attributes:
         config: The resolved configuration, as config.yaml's text; set when it is known.
         step: The outer step that this process goes on from; set when it is known.
-        trained_by: The commits of the code that has trained so far.
+        trained_by: The code and the machine of each part of the training so far.
     """
 
     def __init__(self, run: RunFolder) -> None:
         self.run = run
         self.config = ""
         self.step = 0
-        self.trained_by: list[str] = []
+        self.trained_by: list[dict[str, str | None]] = []
         self._unlogged: dict[str, Any] = {}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -78,7 +79,7 @@ class RunFiles(Callback):
             checkpoint["unlogged"] = {"step": progress.total.processed - 1, "metrics": metrics}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        self.trained_by = list(checkpoint.get("trained_by", []))
+        self.trained_by = list(checkpoint.get("trained_by", [NOT_NOTED]))
         goes_on = trainer.state.fn == "fit" and not self.run.created  # and does not begin from another run's checkpoint
         unlogged = checkpoint.get("unlogged", {}) if goes_on else {}
         # A batch of an outer step that is begun again is logged again.
@@ -86,10 +87,12 @@ class RunFiles(Callback):
         self._unlogged = unlogged if unlogged.get("step", 0) < trained else {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Notes the code, which may be another than that of the run's earlier parts."""
-        now = commit()
-        if now is not None and self.trained_by[-1:] != [now]:
+        """Notes code and machine, which may be others than those of the run's earlier parts, whose result is over."""
+        now = {"commit": commit(), "torch": str(torch.__version__), "device": device_name(trainer)}
+        if self.trained_by[-1:] != [now]:
             self.trained_by.append(now)
+        if trainer.is_global_zero:
+            (self.run.path / "results.json").unlink(missing_ok=True)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._unlogged.get("metrics"):

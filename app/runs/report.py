@@ -3,11 +3,10 @@
 import os
 import shlex
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import torch
-
-from app.runs.results import RunFacts, collect_results, readable, write_results
+from app.runs.files import NOT_NOTED
+from app.runs.results import RunFacts, collect_results, device_name, readable, write_results
 
 if TYPE_CHECKING:
     from app.application import Application
@@ -38,13 +37,13 @@ def _facts(application: "Application", checkpoint: str | None) -> RunFacts:
     trainer, throughput, loaded = application.trainer, application.throughput, application.loaded
     step, trained_by = trainer.global_step, application.run_files.trained_by
     if application.command != "fit" and loaded is not None:  # the training was in another process
-        step, trained_by = loaded.get("global_step", 0), loaded.get("trained_by", [])
+        step, trained_by = loaded.get("global_step", 0), loaded.get("trained_by", [NOT_NOTED])
         throughput.load_state_dict(loaded.get("callbacks", {}).get("Throughput", throughput.state_dict()))
     return RunFacts(
         seed=application.options["seed_everything"],
         checkpoint=checkpoint,
         command=shlex.join([os.path.basename(sys.argv[0] or "train.py"), *application.arguments]),
-        device=_device_name(trainer),
+        device=device_name(trainer),
         precision=str(trainer.precision),
         train_seconds=throughput.seconds,
         tasks_per_second=throughput.mean_rate,
@@ -52,9 +51,3 @@ def _facts(application: "Application", checkpoint: str | None) -> RunFacts:
         objective=application.datamodule.objective.name,
         trained_by=trained_by,
     )
-
-
-def _device_name(trainer: Any) -> str:
-    device = trainer.strategy.root_device
-    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return f"{trainer.world_size} x {kind}" if trainer.world_size > 1 else kind

@@ -3,6 +3,7 @@
 import functools
 import json
 import math
+import os
 import platform
 import subprocess
 from dataclasses import dataclass, field
@@ -33,7 +34,7 @@ class RunFacts:
         tasks_per_second: Mean training throughput.
         global_step: Outer steps of training.
         objective: What the data ask, e.g. "classification".
-        trained_by: The commits of the code that trained, one for each part of a run that went on with another.
+        trained_by: "commit", "torch" and "device" of the training, of each part that had others.
     """
 
     seed: int
@@ -45,7 +46,7 @@ class RunFacts:
     tasks_per_second: float
     global_step: int
     objective: str = CLASSIFICATION.name
-    trained_by: list[str] = field(default_factory=list)
+    trained_by: list[dict[str, str | None]] = field(default_factory=list)
 
 
 def collect_results(
@@ -120,7 +121,8 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-CODE = ("app", "configs", "datamodules", "modules", "requirements.txt", "train.py")  # what a result depends on
+# What a result depends on.
+CODE = ("app", "configs", "datamodules", "modules", "reproduction", "requirements.txt", "train.py")
 
 
 def versions() -> dict[str, str | None]:
@@ -133,13 +135,23 @@ def versions() -> dict[str, str | None]:
     }
 
 
+def device_name(trainer: Any) -> str:
+    """What a Trainer computes on, e.g. "2 x NVIDIA H100" or "cpu"."""
+    device = trainer.strategy.root_device
+    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return f"{trainer.world_size} x {kind}" if trainer.world_size > 1 else kind
+
+
 @functools.cache
 def commit() -> str | None:
-    """This repository's commit when first asked for, with `-dirty` where its code was changed; None without git."""
+    """This repository's commit when first asked for, with `-dirty` where its code was changed.
+
+    Without git, what QUICKSTUDY_COMMIT says; None where that is not set.
+    """
     try:
         return _git("rev-parse", "HEAD") + ("-dirty" if _git("status", "--porcelain", "--", *CODE) else "")
     except (OSError, subprocess.SubprocessError):
-        return None
+        return os.environ.get("QUICKSTUDY_COMMIT")
 
 
 def _git(*arguments: str) -> str:

@@ -39,13 +39,18 @@ def test_a_longer_run_whose_step_sizes_are_others_is_its_own(run, tiny):
 @pytest.mark.parametrize("tested", ["best", "last"])
 def test_fit_tests_the_checkpoint_that_is_asked_for(run, tiny, tested):
     lost = (*tiny, "--model.outer.lr=0.3", "--trainer.max_steps=8")  # so that the last is not the best
-    assert run("fit", *lost, f"--checkpoint.tested={tested}").code == 0
+    ended = run("fit", *lost, f"--checkpoint.tested={tested}")
+    assert ended.code == 0
     best = next((RUN / "checkpoints").glob("best-*"))
     assert best.name != "best-step=8.ckpt"
     results = json.loads((RUN / "results.json").read_text())
     assert results["checkpoint"].endswith("last.ckpt" if tested == "last" else best.name)
-    again = run("test", "--ckpt_path", results["checkpoint"])
-    assert again.out.splitlines()[0].split(";")[0] in run("fit", *lost, AUTO, f"--checkpoint.tested={tested}").out
+    of_the_folder = run("test", "--ckpt_path", str(RUN))
+    assert of_the_folder.out.splitlines()[0] == ended.out.splitlines()[-2]
+    calibrated = [
+        "calibration" in torch.load(path, weights_only=True) for path in (best, RUN / "checkpoints/last.ckpt")
+    ]
+    assert calibrated == [tested == "best", tested == "last"]
 
 
 def test_a_result_names_the_commits_that_trained(run, tiny, monkeypatch):
@@ -53,9 +58,10 @@ def test_a_result_names_the_commits_that_trained(run, tiny, monkeypatch):
     for commit, steps in (("first", 2), ("first", 4), ("second", 6)):
         monkeypatch.setattr("app.runs.files.commit", lambda commit=commit: commit)
         assert run("fit", *last, f"--trainer.max_steps={steps}", AUTO).code == 0
-    assert json.loads((RUN / "results.json").read_text())["trained_by"] == ["first", "second"]
+    parts = [{"commit": commit, "torch": torch.__version__, "device": "cpu"} for commit in ("first", "second")]
+    assert json.loads((RUN / "results.json").read_text())["trained_by"] == parts
     monkeypatch.setattr("app.runs.files.commit", lambda: "third")
     assert run("fit", *last, "--trainer.max_steps=6", AUTO).code == 0  # nothing is left to train
-    assert json.loads((RUN / "results.json").read_text())["trained_by"] == ["first", "second"]
+    assert json.loads((RUN / "results.json").read_text())["trained_by"] == parts
     assert run("test", "--ckpt_path", str(RUN / "checkpoints" / "last.ckpt")).code == 0
-    assert json.loads((RUNS / "test_0" / "results.json").read_text())["trained_by"] == ["first", "second"]
+    assert json.loads((RUNS / "test_0" / "results.json").read_text())["trained_by"] == parts

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from reproduction import commands, config_head, training
+from reproduction import commands, shipped, training
 
 TRAIN = """
 import json, os, pathlib, signal, sys, time
@@ -16,10 +16,10 @@ def stop(number, frame):
     sys.exit(128 + number)
 signal.signal(signal.SIGTERM, stop)
 config = value("--config")
+seed = int(value("--seed_everything", 0))
 name = pathlib.Path(config).stem if config else pathlib.Path(value("--ckpt_path")).parents[2].name
 run = pathlib.Path(value("--trainer.default_root_dir")) / name / str(os.getpid())
 (run / "checkpoints").mkdir(parents=True)
-seed = int(value("--seed_everything", 0))
 steps = int(value("--trainer.max_steps", 60000))
 with open("calls", "a") as calls:
     print(*arguments, file=calls)
@@ -33,14 +33,15 @@ if pathlib.Path("broken").exists():
     print("a last word")
     sys.exit(1)
 (run / "config.yaml").write_text("data: {init_args: {n_way: 5, root: here, seed: %d}}" % seed)
-(run / "checkpoints" / ("best-step=%d.ckpt" % (steps // 2))).touch()
+best = run / "checkpoints" / ("best-step=%d.ckpt" % (steps // 2))
+best.touch()
 (run / "results.json").write_text(json.dumps({
     "accuracy": 0.98 + seed / 1000, "ci95": 0.003, "n_tasks": 600, "global_step": steps,
     "accuracy_transductive": 0.98 + seed / 1000, "ci95_transductive": 0.003,
     "accuracy_inductive": 0.95, "ci95_inductive": 0.004,
-    "protocol": {"transductive": "maml" in name, "way": 5}, "checkpoint": "best-step=%d.ckpt" % (steps // 2),
+    "protocol": {"transductive": "maml" in name, "way": 5}, "checkpoint": str(best),
     "wall_time": 60.0, "tasks_per_second": 70.0, "device": "cpu", "precision": "32-true",
-    "versions": {"torch": "2.11.0", "quickstudy": "abc"}, "trained_by": ["ab", "abc"],
+    "versions": {"torch": "2.11.0", "quickstudy": "abc"}, "trained_by": [{"commit": "ab"}], "seed": seed,
 }))
 print("results: %s/results.json" % run)
 """
@@ -50,11 +51,10 @@ print("results: %s/results.json" % run)
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder that commands are run in."""
     (tmp_path / "train.py").write_text(TRAIN)
-    configs = training.ROOT / "configs"
+    configs = shipped.ROOT / "configs"
     (tmp_path / "configs").symlink_to(configs)
-    for module in (commands, training, config_head):
+    for module in (commands, training, shipped):
         monkeypatch.setattr(module, "ROOT", tmp_path)
-    monkeypatch.setattr("reproduction.__main__.ROOT", tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("QUICKSTUDY_DATA", raising=False)
     return tmp_path
@@ -65,6 +65,6 @@ def settings():
     """The content of a shipped configuration, by its stem."""
 
     def of(config: str):
-        return yaml.safe_load((training.ROOT / "configs" / f"{config}.yaml").read_text("utf-8"))
+        return yaml.safe_load((shipped.ROOT / "configs" / f"{config}.yaml").read_text("utf-8"))
 
     return of

@@ -6,7 +6,7 @@ import pytest
 
 from reproduction.ablations import ABLATIONS
 from reproduction.cells import CELLS, TASKS, Cell
-from reproduction.config_head import deviations, head_of
+from reproduction.shipped import ROOT, deviations, head_of
 
 OWN = [cell for cell in CELLS.values() if cell.test_options is None and cell.published]
 
@@ -43,8 +43,6 @@ def test_every_paper_is_deviated_from_in_some_way(cell: Cell) -> None:
 
 def test_every_omniglot_configuration_of_a_published_figure_is_a_cell(settings) -> None:
     """ProtoNet's and Reptile's share trainings; what has no figure here is left out by name."""
-    from reproduction.training import ROOT
-
     without_figure = ("anil_omniglot_5w1s", "boil", "imaml", "es_maml", "leo", "from_scratch", "fine_tuned_protonet")
     stems = [path.stem for path in (ROOT / "configs").glob("*_omniglot_*.yaml")]
     assert {stem for stem in stems if not stem.startswith(without_figure)} == {

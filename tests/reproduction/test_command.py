@@ -40,15 +40,15 @@ def test_a_cell_is_trained_tested_and_written(checkout: Path, capsys: pytest.Cap
     assert ended("maml_omniglot_5w1s", "--seeds", "3", "--iterations", "600", "--data", "images") == 0
     calls = (checkout / "calls").read_text().splitlines()
     assert calls == [
-        f"fit --config configs/maml_omniglot_5w1s.yaml --data.init_args.root {checkout / 'images'} --seed_everything 3 "
-        "--trainer.max_steps 600 --trainer.default_root_dir runs/reproduction --resume auto"
+        "fit --config configs/maml_omniglot_5w1s.yaml --seed_everything 3 --trainer.max_steps 600 "
+        f"--data.init_args.root {checkout / 'images'} --trainer.default_root_dir runs/reproduction --resume auto"
     ]
     (run,) = json.loads((checkout / "results/maml_omniglot_5w1s.json").read_text())["runs"]
     assert run["accuracy"] == run["accuracy_transductive"] == 0.983
     assert run["accuracy_inductive"] == 0.95
     assert (run["seed"], run["iterations"], run["iterations_of_protocol"]) == (3, 600, 60000)
     assert (run["tested_iteration"], run["commit"], run["versions"]) == (300, "abc", {"torch": "2.11.0"})
-    assert run["trained_by"] == ["ab", "abc"]
+    assert run["trained_by"] == [{"commit": "ab"}]
     assert run["command"] == "make reproduce CELL=maml_omniglot_5w1s SEED=3 ITERATIONS=600"
     assert run["train_command"].startswith("python train.py fit --config configs/maml_omniglot_5w1s.yaml --seed")
     assert run["test_command"] is None
@@ -69,7 +69,10 @@ def test_cells_of_one_training_share_it(checkout: Path) -> None:
     assert "checkpoints/best-step=30000.ckpt" in tests[0]
     assert "--data.evaluation.n_way 20" in tests[0]
     (run,) = json.loads((checkout / "results/protonet_omniglot_20w1s.json").read_text())["runs"]
-    assert run["test_command"] == "python train.py test --ckpt_path RUN --data.evaluation.n_way 20"
+    assert (
+        run["test_command"]
+        == "python train.py test --ckpt_path RUN/checkpoints/best-step=30000.ckpt --data.evaluation.n_way 20"
+    )
 
 
 def test_what_has_its_result_is_left_alone(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,7 +82,29 @@ def test_what_has_its_result_is_left_alone(checkout: Path, capsys: pytest.Captur
     out = capsys.readouterr().out
     assert "seed 0 has 98.00 +- 0.30 %: this one lies within its interval (+0.10)" in out
     assert out.splitlines()[-1].startswith("Every cell asked for has its result")
-    assert ended("maml_omniglot_5w1s", "--seeds", "1", "--again") == 0
+
+
+def test_again_trains_anew_and_is_gone_on_with(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended("maml_omniglot_5w1s", "--seeds", "1") == 0
+    (checkout / "slow").touch()
+    assert ended("maml_omniglot_5w1s", "--seeds", "1", "--again", "--minutes", "0.02") == 75
+    assert "the same command without --again goes on with them" in capsys.readouterr().out
+    (checkout / "slow").unlink()
+    assert ended("maml_omniglot_5w1s", "--seeds", "1") == 0
+    first, again, goes_on = (checkout / "calls").read_text().splitlines()
+    assert first == goes_on == f"{again} --resume auto"
+    assert len(json.loads((checkout / "results/maml_omniglot_5w1s.json").read_text())["runs"]) == 1
+
+
+def test_a_result_by_other_settings_is_no_result(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended("maml_omniglot_5w1s", "--seeds", "0") == 0
+    path = checkout / "results/maml_omniglot_5w1s.json"
+    known = json.loads(path.read_text())["runs"][0]["shipped_configuration"]
+    path.write_text(path.read_text().replace(known, "0" * 12))
+    assert ended("maml_omniglot_5w1s", "--seeds", "1") == 0
+    assert "no other seed of these iterations is there to compare with" in capsys.readouterr().out
+    assert ended("maml_omniglot_5w1s", "--seeds", "0") == 0
+    assert [run["seed"] for run in json.loads(path.read_text())["runs"]] == [0, 1]
     assert len((checkout / "calls").read_text().splitlines()) == 3
 
 
@@ -105,7 +130,7 @@ def test_a_failure_is_one_line_and_the_others_go_on(checkout: Path, capsys: pyte
     err = capsys.readouterr().err
     assert err.splitlines() == [
         f"error: {name}_omniglot_5w1s, seed 0: the disk is full "
-        f"(the rest: runs/reproduction/logs/{name}_omniglot_5w1s-seed0.log)"
+        f"(the rest: runs/reproduction/logs/{name}_omniglot_5w1s-seed-0.log)"
         for name in ("maml", "fomaml")
     ]
     assert not (checkout / "results").exists()
@@ -114,7 +139,7 @@ def test_a_failure_is_one_line_and_the_others_go_on(checkout: Path, capsys: pyte
 def test_after_the_minutes_the_training_is_stopped(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (checkout / "slow").touch()
     began = time.monotonic()
-    assert ended("maml_omniglot_5w1s", "fomaml_omniglot_5w1s", "--seeds", "0", "--minutes", "0.02") == 0
+    assert ended("maml_omniglot_5w1s", "fomaml_omniglot_5w1s", "--seeds", "0", "--minutes", "0.02") == 75
     assert time.monotonic() - began < 30
     assert "2 of 2 trainings are not at their end: the same command goes on with them." in capsys.readouterr().out
     assert not (checkout / "results").exists()
@@ -148,7 +173,9 @@ def test_a_stopped_command_is_told_from_a_failed_one(checkout: Path) -> None:
     ("arguments", "says"),
     [
         (("maml_omnigolt_5w1s",), "there is no cell maml_omnigolt_5w1s; did you mean maml_omniglot_5w1s?"),
-        (("x",), "there is no cell x; --list names all"),
+        (("x",), "there is no cell x; ARGS=--list names all"),
+        (("--seeds", "x"), "argument --seeds: invalid int value: 'x'"),
+        (("--minutes", "nan"), "MINUTES must be above 0, got nan"),
         (("--iterations", "0"), "ITERATIONS must be above 0, got 0"),
         (("--minutes", "-1"), "MINUTES must be above 0, got -1"),
         (("--jobs", "0"), "JOBS must be above 0, got 0"),

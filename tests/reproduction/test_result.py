@@ -10,8 +10,8 @@ from app.errors import UsageError
 from app.runs.folder import RunFolder
 from reproduction import result_files
 from reproduction.cells import CELLS, Published
-from reproduction.result import is_whole, score_of, verdict
-from reproduction.training import Training, configuration_hash
+from reproduction.result import configuration_hash, is_whole, score_of, verdict
+from reproduction.training import Training
 
 CELL = CELLS["maml_omniglot_5w1s"]
 
@@ -46,6 +46,7 @@ def test_a_score_is_of_the_evaluation_that_is_asked_for() -> None:
 
 def test_a_training_that_stopped_by_itself_is_whole() -> None:
     assert is_whole(record() | {"iterations": 26000})
+    assert is_whole(record(asked=30000) | {"iterations": 26000})
     assert not is_whole(record(asked=6000) | {"iterations": 6000})
 
 
@@ -105,5 +106,14 @@ def test_a_configurations_hash_is_of_the_protocol_alone(tmp_path: Path) -> None:
     here = run_with(tmp_path / "a", config.format(seed=0, devices=1, steps=9, root="x"))
     there = run_with(tmp_path / "b", config.format(seed=1, devices=4, steps=9, root="y"))
     longer = run_with(tmp_path / "c", config.format(seed=0, devices=1, steps=10, root="x"))
-    assert configuration_hash(here) == configuration_hash(there)
-    assert len({configuration_hash(here), configuration_hash(longer), configuration_hash(here, there)}) == 3
+    assert configuration_hash(here.config) == configuration_hash(there.config)
+    assert (
+        len(
+            {
+                configuration_hash(here.config),
+                configuration_hash(longer.config),
+                configuration_hash(here.config, there.config),
+            }
+        )
+        == 3
+    )

@@ -6,10 +6,11 @@ import pytest
 
 from reproduction import result_files
 from reproduction.ablations import ABLATIONS
-from reproduction.cells import CELLS
+from reproduction.cells import CELLS, Cell
+from reproduction.result import Result
 from reproduction.result_files import RESULTS
+from reproduction.shipped import ROOT, shipped_hash
 from reproduction.tables import ABLATIONS_PAGE, END, PAGE, START, page, with_ablations
-from reproduction.training import ROOT
 
 
 def record(accuracy: float, seed: int = 0, asked: int = 60000, **other: object) -> dict[str, object]:
@@ -29,10 +30,17 @@ def record(accuracy: float, seed: int = 0, asked: int = 60000, **other: object) 
         "precision": "32-true",
         "versions": {"torch": "2.11.0"},
         "commit": "0123456789abcdef-dirty",
+        "trained_by": [{"commit": "fedcba987654321", "device": "cpu"}],
+        "jobs": 1,
         "configuration": "abc",
         "command": f"make reproduce CELL=x SEED={seed}",
         "date": "2026-01-01",
     } | other
+
+
+def put(cell: Cell, result: Result, folder: Path) -> None:
+    """Leaves a record that was made by the cell's present settings, if it does not say otherwise."""
+    result_files.add(cell, {"shipped_configuration": shipped_hash(cell)} | result, folder)
 
 
 def lines_with(text: str, *words: str) -> list[str]:
@@ -49,33 +57,40 @@ def test_without_files_nothing_was_run(tmp_path: Path) -> None:
 def test_a_figure_stands_beside_the_papers(tmp_path: Path) -> None:
     cell = CELLS["maml_omniglot_5w1s"]
     for seed, accuracy in enumerate((0.985, 0.987, 0.983)):
-        result_files.add(cell, record(accuracy, seed, ci95=0.005 + seed / 1000), tmp_path)
-    result_files.add(cell, record(0.5, asked=600), tmp_path)  # shorter: only among how each was made
+        put(cell, record(accuracy, seed, ci95=0.005 + seed / 1000), tmp_path)
+    put(cell, record(0.5, asked=600), tmp_path)  # shorter: only among how each was made
     text = page(tmp_path)
     assert lines_with(text, "98.70 +- 0.40") == [
         "| 5-way 1-shot | transductive | 98.70 +- 0.40 | 98.50 +- 0.70 | -0.20 | inside | 60,000 | "
         "0: 98.50, 1: 98.70, 2: 98.30 | 600 |"
     ]
     assert len(lines_with(text, "`make reproduce CELL=x")) == 4
-    assert "0123456789+" in text
+    assert "| fedcba9876 on cpu | 0123456789 (changed) on cpu, torch 2.11.0 |" in text
 
 
 def test_a_part_of_the_iterations_is_marked(tmp_path: Path) -> None:
-    result_files.add(CELLS["maml_omniglot_5w1s"], record(0.96, asked=12000), tmp_path)
+    put(CELLS["maml_omniglot_5w1s"], record(0.96, asked=12000), tmp_path)
     (line,) = lines_with(page(tmp_path), "98.70 +- 0.40")
     assert "| -2.70 | below | **12,000 of 60,000** (20%) |" in line
 
 
 def test_a_training_that_ended_by_itself_is_no_part(tmp_path: Path) -> None:
     result = record(0.984, transductive=False, iterations=26000)
-    result_files.add(CELLS["protonet_omniglot_5w1s"], result, tmp_path)
+    put(CELLS["protonet_omniglot_5w1s"], result, tmp_path)
     (line,) = lines_with(page(tmp_path), "| 98.80 |")
     assert "98.40 +- 0.50 | -0.40 | inside | 26,000, then no better |" in line
 
 
+def test_a_result_by_earlier_settings_is_in_no_table(tmp_path: Path) -> None:
+    put(CELLS["maml_omniglot_5w1s"], record(0.985, shipped_configuration="0" * 12), tmp_path)
+    text = page(tmp_path)
+    assert "| 98.70 +- 0.40 | not run |" in text
+    assert "| abc (by earlier settings: not in the tables) |" in text
+
+
 def test_both_evaluations_of_reptile_are_compared(tmp_path: Path) -> None:
     both = record(0.953, transductive=False) | {"accuracy_transductive": 0.98, "ci95_transductive": 0.001}
-    result_files.add(CELLS["reptile_omniglot_5w1s"], both, tmp_path)
+    put(CELLS["reptile_omniglot_5w1s"], both, tmp_path)
     text = page(tmp_path)
     assert "| inductive | 95.39 +- 0.09 | 95.30 +- 0.50 | -0.09 | inside |" in text
     assert "| transductive | 97.68 +- 0.04 | 98.00 +- 0.10 | +0.32 | above |" in text
@@ -93,7 +108,7 @@ def test_deviations_come_from_the_configurations(tmp_path: Path) -> None:
 def test_protonet_has_other_characters_beside(tmp_path: Path) -> None:
     for name, accuracy in (("", 0.98), ("_lake", 0.97), ("_within_alphabet", 0.9)):
         cell = CELLS[f"protonet_omniglot{name}_20w1s"]
-        result_files.add(cell, record(accuracy, transductive=False), tmp_path)
+        put(cell, record(accuracy, transductive=False), tmp_path)
     (line,) = lines_with(page(tmp_path), "after 60,000")
     assert line == (
         "| 20-way 1-shot | 98.00 +- 0.50 after 60,000 | 97.00 +- 0.50 after 60,000 | 90.00 +- 0.50 after 60,000 |"
@@ -103,11 +118,11 @@ def test_protonet_has_other_characters_beside(tmp_path: Path) -> None:
 def test_a_variant_stands_beside_its_cell_of_the_same_length(tmp_path: Path) -> None:
     text = f"before\n{START}\nold\n{END}\nafter\n"
     variant = ABLATIONS["maml_omniglot_5w1s-cosine"]
-    result_files.add(variant, record(0.97, asked=2000, accuracy_inductive=0.9, ci95_inductive=0.01), tmp_path)
-    result_files.add(CELLS["maml_omniglot_5w1s"], record(0.98), tmp_path)
+    put(variant, record(0.97, asked=2000, accuracy_inductive=0.9, ci95_inductive=0.01), tmp_path)
+    put(CELLS["maml_omniglot_5w1s"], record(0.98), tmp_path)
     assert "| `--model.outer.schedule cosine` | 2,000 | 0 | not run | 97.00 +- 0.50 |" in with_ablations(text, tmp_path)
     base = record(0.96, asked=2000, accuracy_inductive=0.92, ci95_inductive=0.01)
-    result_files.add(CELLS["maml_omniglot_5w1s"], base, tmp_path)
+    put(CELLS["maml_omniglot_5w1s"], base, tmp_path)
     written = with_ablations(text, tmp_path)
     assert "| 2,000 | 0 | 96.00 +- 0.50 | 97.00 +- 0.50 | +1.00 | inductive -2.00 |" in written
     assert written.startswith("before\n")

@@ -1,0 +1,59 @@
+"""What the shipped configurations say: their settings, and the comments at their heads."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from reproduction.cells import Cell
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def settings_of(config: str) -> dict[str, Any]:
+    """The content of configs/CONFIG.yaml."""
+    return dict(yaml.safe_load(_text_of(config)))
+
+
+def iterations_of(config: str) -> int:
+    """Outer steps of a configuration, at most."""
+    return int(settings_of(config)["trainer"]["max_steps"])
+
+
+def shipped_hash(cell: Cell) -> str:
+    """Twelve digits that change with the settings of a cell: its configuration's and its own."""
+    settings = [settings_of(cell.config), list(cell.options), list(cell.test_options or ())]
+    return digits_of(settings)
+
+
+def digits_of(settings: Any) -> str:
+    """Twelve digits of a SHA-256 of what JSON can hold."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def head_of(config: str) -> str:
+    """The comment lines at the head of configs/CONFIG.yaml, without their marks."""
+    comment = []
+    for line in _text_of(config).splitlines():
+        if not line.startswith("#"):
+            break
+        comment.append(line.removeprefix("#").removeprefix(" "))
+    return "\n".join(comment)
+
+
+def deviations(config: str) -> list[str]:
+    """What is done otherwise than in the paper, by the configuration's head, a sentence or two each."""
+    _, _, text = head_of(config).partition("Deviations:\n")
+    found: list[str] = []
+    for line in text.splitlines():
+        if line.startswith("- "):
+            found.append(line.removeprefix("- "))
+        elif found:
+            found[-1] += " " + line.strip()
+    return found
+
+
+def _text_of(config: str) -> str:
+    return (ROOT / "configs" / f"{config}.yaml").read_text("utf-8")
