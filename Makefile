@@ -45,8 +45,8 @@ bench: $(BENCH_READY) ## measure speed beside other libraries, about 10 minutes;
 	$(RUN) -m benchmarks $(ARGS)
 
 reproduce: $(TRAIN_READY) ## train and test the cells without a result, or CELL=maml_omniglot_5w1s; SEED, ITERATIONS, MINUTES, JOBS, DATA
-	$(RUN) -m reproduction $(CELL) $(if $(SEED),--seeds $(SEED)) $(if $(ITERATIONS),--iterations $(ITERATIONS)) \
-		$(if $(MINUTES),--minutes $(MINUTES)) $(if $(JOBS),--jobs $(JOBS)) $(if $(DATA),--data $(DATA)) $(ARGS)
+	$(RUN) -m reproduction $(strip $(CELL) $(if $(SEED),--seeds $(SEED)) $(if $(ITERATIONS),--iterations $(ITERATIONS)) \
+		$(if $(MINUTES),--minutes $(MINUTES)) $(if $(JOBS),--jobs $(JOBS)) $(if $(DATA),--data $(DATA)) $(ARGS))
 
 results: $(TRAIN_READY) ## write RESULTS.md from what `make reproduce` has found
 	$(RUN) -m reproduction.tables
