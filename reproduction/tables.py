@@ -1,4 +1,4 @@
-"""RESULTS.md, and the ablations of docs/reproduction.md, from the cells' files alone: `make results`."""
+"""RESULTS.md, and parts of two other pages, from the cells' files alone: `make results`."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from reproduction.shipped import ROOT, deviations
 
 PAGE = Path("RESULTS.md")
 ABLATIONS_PAGE = Path("docs/reproduction.md")
-START, END = "<!-- ablations: written by make results -->", "<!-- /ablations -->"
+README = Path("README.md")
 NOT_RUN = "not run"
 INTRODUCTION = """\
 # Results
@@ -36,12 +36,22 @@ its paper.
 
 
 def main() -> None:
-    """Writes both pages."""
+    """Writes all pages."""
     with one_line_errors():
-        write_whole(ROOT / PAGE, page(ROOT / RESULTS))
-        text = (ROOT / ABLATIONS_PAGE).read_text("utf-8")
-        write_whole(ROOT / ABLATIONS_PAGE, with_ablations(text, ROOT / RESULTS))
-        print(f"written: {PAGE}, {ABLATIONS_PAGE}")
+        for path, text in pages(ROOT / RESULTS).items():
+            write_whole(ROOT / path, text)
+            print(f"written: {path}")
+
+
+def pages(folder: Path) -> dict[Path, str]:
+    """Every page as the files of a folder have it; of two of them a part alone is written here."""
+    parts = {README: ("results", summary), ABLATIONS_PAGE: ("ablations", ablations)}
+    written = {PAGE: page(folder)}
+    for path, (name, write) in parts.items():
+        start, end = f"<!-- {name}: written by make results -->", f"<!-- /{name} -->"
+        text = (ROOT / path).read_text("utf-8")
+        written[path] = between_markers(text, start, end, write(folder), str(path))
+    return written
 
 
 def page(folder: Path) -> str:
@@ -166,14 +176,26 @@ def of_commit(commit: str | None) -> str:
     return commit[:10] + (" (changed)" if commit.endswith("-dirty") else "")
 
 
-def with_ablations(text: str, folder: Path) -> str:
-    """A text with what stands between its markers written anew.
+def summary(folder: Path) -> str:
+    """A line for each method and evaluation: ours, and the paper's behind it."""
+    published = [cell for cell in CELLS.values() if cell.published]
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for cell in published:
+        runs = longest(load_valid(cell, folder))
+        for paper in cell.published:
+            ours, _, _, length, *_ = our_side(runs, paper)
+            part = "*" if length.startswith("**") else ""
+            ours = "-" if ours == NOT_RUN else f"**{ours.partition(' ')[0]}**{part}"
+            rows.setdefault((cell.method, paper.kind), {})[cell.task] = f"{ours} ({paper.accuracy:g})"
+    lines = [[method, kind, *(of.get(task, "") for task in TASKS)] for (method, kind), of in rows.items()]
+    note = "Ours, in brackets the paper's. -: not run. *: a part of the paper's iterations; RESULTS.md says how many.\n"
+    return f"{table(('', 'evaluation', *map(spelled, TASKS)), lines)}\n{note}"
 
-    Raises:
-        ValueError: If a marker is not there exactly once, in order.
-    """
+
+def ablations(folder: Path) -> str:
+    """A table for each cell of which variants were run."""
     tables = [ablation_table(CELLS[base], folder) for base in dict.fromkeys(v.base for v in ABLATIONS.values())]
-    return between_markers(text, START, END, "\n".join(found for found in tables if found), str(ABLATIONS_PAGE))
+    return "\n".join(found for found in tables if found) or NOT_RUN.capitalize() + ".\n"
 
 
 def ablation_table(base: Cell, folder: Path) -> str:

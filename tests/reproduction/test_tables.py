@@ -2,15 +2,13 @@
 
 from pathlib import Path
 
-import pytest
-
 from reproduction import result_files
 from reproduction.ablations import ABLATIONS
 from reproduction.cells import CELLS, Cell
 from reproduction.result import Result
 from reproduction.result_files import RESULTS
 from reproduction.shipped import ROOT, shipped_hash
-from reproduction.tables import ABLATIONS_PAGE, END, PAGE, START, page, with_ablations
+from reproduction.tables import ablations, page, pages, summary
 
 
 def record(accuracy: float, seed: int = 0, asked: int = 60000, **other: object) -> dict[str, object]:
@@ -116,28 +114,24 @@ def test_protonet_has_other_characters_beside(tmp_path: Path) -> None:
 
 
 def test_a_variant_stands_beside_its_cell_of_the_same_length(tmp_path: Path) -> None:
-    text = f"before\n{START}\nold\n{END}\nafter\n"
+    assert ablations(tmp_path) == "Not run.\n"
     variant = ABLATIONS["maml_omniglot_5w1s-cosine"]
     put(variant, record(0.97, asked=2000, accuracy_inductive=0.9, ci95_inductive=0.01), tmp_path)
     put(CELLS["maml_omniglot_5w1s"], record(0.98), tmp_path)
-    assert "| `--model.outer.schedule cosine` | 2,000 | 0 | not run | 97.00 +- 0.50 |" in with_ablations(text, tmp_path)
+    assert "| `--model.outer.schedule cosine` | 2,000 | 0 | not run | 97.00 +- 0.50 |" in ablations(tmp_path)
     base = record(0.96, asked=2000, accuracy_inductive=0.92, ci95_inductive=0.01)
     put(CELLS["maml_omniglot_5w1s"], base, tmp_path)
-    written = with_ablations(text, tmp_path)
-    assert "| 2,000 | 0 | 96.00 +- 0.50 | 97.00 +- 0.50 | +1.00 | inductive -2.00 |" in written
-    assert written.startswith("before\n")
-    assert written.endswith(f"{END}\nafter\n")
-    assert "old" not in written
+    assert "| 2,000 | 0 | 96.00 +- 0.50 | 97.00 +- 0.50 | +1.00 | inductive -2.00 |" in ablations(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", START, END + START, START + END + START])
-def test_markers_that_are_not_there_are_named(text: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="must hold"):
-        with_ablations(text, tmp_path)
+def test_the_summary_tells_a_part_from_the_whole(tmp_path: Path) -> None:
+    put(CELLS["maml_omniglot_5w1s"], record(0.96, asked=12000), tmp_path)
+    put(CELLS["maml_omniglot_20w1s"], record(0.958), tmp_path)
+    (line,) = lines_with(summary(tmp_path), "| MAML |")
+    assert line == "| MAML | transductive | **96.00*** (98.7) | - (99.9) | **95.80** (95.8) | - (98.9) |"
 
 
 def test_the_pages_are_those_of_the_files() -> None:
     """After `make reproduce`: `make results`."""
-    assert (ROOT / PAGE).read_text("utf-8") == page(ROOT / RESULTS)
-    text = (ROOT / ABLATIONS_PAGE).read_text("utf-8")
-    assert text == with_ablations(text, ROOT / RESULTS)
+    for path, text in pages(ROOT / RESULTS).items():
+        assert (ROOT / path).read_text("utf-8") == text
