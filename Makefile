@@ -49,7 +49,7 @@ reproduce: $(TRAIN_READY) ## train and test the cells without a result, or CELL=
 		$(if $(MINUTES),--minutes $(MINUTES)) $(if $(JOBS),--jobs $(JOBS)) $(if $(DATA),--data $(DATA)) $(ARGS))
 
 results: $(TRAIN_READY) ## write RESULTS.md from what `make reproduce` has found
-	$(RUN) -m reproduction.tables
+	$(RUN) -m reproduction.pages
 
 image: ## build the image; IMAGE=name names it, ENGINE=podman or buildah builds it without Docker
 	$(ENGINE) build -t $(IMAGE) .

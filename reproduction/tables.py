@@ -1,69 +1,15 @@
-"""RESULTS.md, and parts of two other pages, from the cells' files alone: `make results`."""
+"""Tables of what the cells' files hold, beside what the papers report."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from app.errors import one_line_errors
-from app.markdown_text import between_markers, table
-from app.whole_file import write_whole
+from app.markdown_text import table
 from reproduction.ablations import ABLATIONS
 from reproduction.cells import CELLS, OTHER_CHARACTERS, TASKS, Cell, Published
 from reproduction.result import KINDS, Result, is_whole, percent, score_of, stopped_by_itself, verdict
-from reproduction.result_files import RESULTS, load, load_valid
-from reproduction.shipped import ROOT, deviations
+from reproduction.result_files import load, load_valid
 
-PAGE = Path("RESULTS.md")
-ABLATIONS_PAGE = Path("docs/reproduction.md")
-README = Path("README.md")
 NOT_RUN = "not run"
-INTRODUCTION = """\
-# Results
-
-What Quickstudy reaches on Omniglot beside what the papers report, accuracy in %. Every figure comes from a file in
-`results/`, which `make reproduce` writes; `make results` writes this page from them, and nothing in it is written by
-hand. [docs/reproduction.md](docs/reproduction.md) says how to run a cell, and what was found out where one falls below
-its paper.
-
-- **paper** and **ours**: mean over the test tasks +- 1.96 standard errors. All seeds of a cell have the same test
-  tasks: *ours* is the mean of their accuracies, with the widest of their intervals.
-- **verdict**: *inside* the paper's interval, *above* or *below* it; where the paper gives none, our own stands for it.
-- **iterations**: the outer steps that were trained. In bold: fewer than the protocol has, which is no reproduction of
-  the paper's figure, and only says how far so many lead. Step sizes that fall to 0 at the end, Reptile's and MAML++'s,
-  do so within the fewer steps.
-- **transductive**: the queries of a task are normalised together, as MAML's authors do it; **inductive**: each query
-  with the support set alone, or by running statistics.
-"""
-
-
-def main() -> None:
-    """Writes all pages."""
-    with one_line_errors():
-        for path, text in pages(ROOT / RESULTS).items():
-            write_whole(ROOT / path, text)
-            print(f"written: {path}")
-
-
-def pages(folder: Path) -> dict[Path, str]:
-    """Every page as the files of a folder have it; of two of them a part alone is written here."""
-    parts = {README: ("results", summary), ABLATIONS_PAGE: ("ablations", ablations)}
-    written = {PAGE: page(folder)}
-    for path, (name, write) in parts.items():
-        start, end = f"<!-- {name}: written by make results -->", f"<!-- /{name} -->"
-        text = (ROOT / path).read_text("utf-8")
-        written[path] = between_markers(text, start, end, write(folder), str(path))
-    return written
-
-
-def page(folder: Path) -> str:
-    """RESULTS.md from the files of a folder."""
-    parts = [INTRODUCTION, "## Omniglot\n"]
-    for method in dict.fromkeys(cell.method for cell in CELLS.values()):
-        cells = [cell for cell in CELLS.values() if cell.method == method and cell.published]
-        parts.append(f"### {method}\n\n{method_table(cells, folder)}\n{protocol_of(cells)}")
-        if method == "ProtoNet":
-            parts.append(other_characters(folder))
-    parts.append(f"## How each was made\n\n{provenance(CELLS.values(), folder)}")
-    return "\n".join(parts)
 
 
 def method_table(cells: Iterable[Cell], folder: Path) -> str:
@@ -107,18 +53,6 @@ def length_of(runs: Sequence[Result]) -> str:
     if not all(is_whole(run) for run in runs):
         return f"**{steps} of {protocol:,}** ({counts[-1] / protocol:.0%})"
     return f"{steps}, then no better" if any(stopped_by_itself(run) for run in runs) else steps
-
-
-def protocol_of(cells: Sequence[Cell]) -> str:
-    """What is done otherwise than in the paper, from the heads of the configurations."""
-    known: dict[str, list[str]] = {}
-    for cell in cells:
-        for line in deviations(cell.config):
-            known.setdefault(line, []).append(spelled(cell.task))
-        if cell.remark:
-            known.setdefault(cell.remark, []).append(spelled(cell.task))
-    lines = [f"- {line}" + ("" if len(of) == len(cells) else f" ({', '.join(of)})") for line, of in known.items()]
-    return "Otherwise than in the paper:\n\n" + "\n".join(lines) + "\n"
 
 
 def other_characters(folder: Path) -> str:
@@ -176,22 +110,6 @@ def of_commit(commit: str | None) -> str:
     return commit[:10] + (" (changed)" if commit.endswith("-dirty") else "")
 
 
-def summary(folder: Path) -> str:
-    """A line for each method and evaluation: ours, and the paper's behind it."""
-    published = [cell for cell in CELLS.values() if cell.published]
-    rows: dict[tuple[str, str], dict[str, str]] = {}
-    for cell in published:
-        runs = longest(load_valid(cell, folder))
-        for paper in cell.published:
-            ours, _, _, length, *_ = our_side(runs, paper)
-            part = "*" if length.startswith("**") else ""
-            ours = "-" if ours == NOT_RUN else f"**{ours.partition(' ')[0]}**{part}"
-            rows.setdefault((cell.method, paper.kind), {})[cell.task] = f"{ours} ({paper.accuracy:g})"
-    lines = [[method, kind, *(of.get(task, "") for task in TASKS)] for (method, kind), of in rows.items()]
-    note = "Ours, in brackets the paper's. -: not run. *: a part of the paper's iterations; RESULTS.md says how many.\n"
-    return f"{table(('', 'evaluation', *map(spelled, TASKS)), lines)}\n{note}"
-
-
 def ablations(folder: Path) -> str:
     """A table for each cell of which variants were run."""
     tables = [ablation_table(CELLS[base], folder) for base in dict.fromkeys(v.base for v in ABLATIONS.values())]
@@ -231,7 +149,3 @@ def spelled(task: str) -> str:
     """For example "5-way 1-shot" for 5w1s."""
     way, shot = task.removesuffix("s").split("w")
     return f"{way}-way {shot}-shot"
-
-
-if __name__ == "__main__":
-    main()

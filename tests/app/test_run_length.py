@@ -29,6 +29,13 @@ def test_a_longer_run_goes_on_with_its_beginning(run, tiny):
     assert rows == expected_rows
 
 
+def test_of_several_beginnings_the_longest_is_gone_on_with(run, tiny):
+    for steps in (4, 2):
+        assert run("fit", *tiny, f"--trainer.max_steps={steps}").code == 0
+    ended = run("fit", *tiny, "--trainer.max_steps=6", AUTO)
+    assert "Going on with runs/maml_glyphs_5w1s/0 from step 4." in ended.out
+
+
 def test_a_longer_run_whose_step_sizes_are_others_is_its_own(run, tiny):
     linear = (*tiny, "--model.outer.schedule=linear")
     assert run("fit", *linear, "--trainer.max_steps=2").code == 0

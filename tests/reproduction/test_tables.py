@@ -5,10 +5,11 @@ from pathlib import Path
 from reproduction import result_files
 from reproduction.ablations import ABLATIONS
 from reproduction.cells import CELLS, Cell
+from reproduction.pages import page, pages, summary
 from reproduction.result import Result
 from reproduction.result_files import RESULTS
 from reproduction.shipped import ROOT, shipped_hash
-from reproduction.tables import ablations, page, pages, summary
+from reproduction.tables import ablations
 
 
 def record(accuracy: float, seed: int = 0, asked: int = 60000, **other: object) -> dict[str, object]:

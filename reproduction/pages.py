@@ -1,0 +1,105 @@
+"""RESULTS.md, and parts of two other pages, from the cells' files alone: `make results`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from app.errors import one_line_errors
+from app.markdown_text import between_markers, table
+from app.whole_file import write_whole
+from reproduction.cells import CELLS, TASKS, Cell
+from reproduction.result_files import RESULTS, load_valid
+from reproduction.shipped import ROOT, deviations
+from reproduction.tables import (
+    NOT_RUN,
+    ablations,
+    longest,
+    method_table,
+    other_characters,
+    our_side,
+    provenance,
+    spelled,
+)
+
+PAGE = Path("RESULTS.md")
+ABLATIONS_PAGE = Path("docs/reproduction.md")
+README = Path("README.md")
+INTRODUCTION = """\
+# Results
+
+What Quickstudy reaches on Omniglot beside what the papers report, accuracy in %. Every figure comes from a file in
+`results/`, which `make reproduce` writes; `make results` writes this page from them, and nothing in it is written by
+hand. [docs/reproduction.md](docs/reproduction.md) says how to run a cell, and what was found out where one falls below
+its paper.
+
+- **paper** and **ours**: mean over the test tasks +- 1.96 standard errors. All seeds of a cell have the same test
+  tasks: *ours* is the mean of their accuracies, with the widest of their intervals.
+- **verdict**: *inside* the paper's interval, *above* or *below* it; where the paper gives none, our own stands for it.
+- **iterations**: the outer steps that were trained. In bold: fewer than the protocol has, which is no reproduction of
+  the paper's figure, and only says how far so many lead. Step sizes that fall to 0 at the end, Reptile's and MAML++'s,
+  do so within the fewer steps.
+- **transductive**: the queries of a task are normalised together, as MAML's authors do it; **inductive**: each query
+  with the support set alone, or by running statistics.
+"""
+
+
+def main() -> None:
+    """Writes all pages."""
+    with one_line_errors():
+        for path, text in pages(ROOT / RESULTS).items():
+            write_whole(ROOT / path, text)
+            print(f"written: {path}")
+
+
+def pages(folder: Path) -> dict[Path, str]:
+    """Every page as the files of a folder have it; of two of them a part alone is written here."""
+    parts = {README: ("results", summary), ABLATIONS_PAGE: ("ablations", ablations)}
+    written = {PAGE: page(folder)}
+    for path, (name, write) in parts.items():
+        start, end = f"<!-- {name}: written by make results -->", f"<!-- /{name} -->"
+        text = (ROOT / path).read_text("utf-8")
+        written[path] = between_markers(text, start, end, write(folder), str(path))
+    return written
+
+
+def page(folder: Path) -> str:
+    """RESULTS.md from the files of a folder."""
+    parts = [INTRODUCTION, "## Omniglot\n"]
+    for method in dict.fromkeys(cell.method for cell in CELLS.values()):
+        cells = [cell for cell in CELLS.values() if cell.method == method and cell.published]
+        parts.append(f"### {method}\n\n{method_table(cells, folder)}\n{protocol_of(cells)}")
+        if method == "ProtoNet":
+            parts.append(other_characters(folder))
+    parts.append(f"## How each was made\n\n{provenance(CELLS.values(), folder)}")
+    return "\n".join(parts)
+
+
+def summary(folder: Path) -> str:
+    """A line for each method and evaluation: ours, and the paper's behind it."""
+    published = [cell for cell in CELLS.values() if cell.published]
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for cell in published:
+        runs = longest(load_valid(cell, folder))
+        for paper in cell.published:
+            ours, _, _, length, *_ = our_side(runs, paper)
+            part = "*" if length.startswith("**") else ""
+            ours = "-" if ours == NOT_RUN else f"**{ours.partition(' ')[0]}**{part}"
+            rows.setdefault((cell.method, paper.kind), {})[cell.task] = f"{ours} ({paper.accuracy:g})"
+    lines = [[method, kind, *(of.get(task, "") for task in TASKS)] for (method, kind), of in rows.items()]
+    note = "Ours, in brackets the paper's. -: not run. *: a part of the paper's iterations; RESULTS.md says how many.\n"
+    return f"{table(('', 'evaluation', *map(spelled, TASKS)), lines)}\n{note}"
+
+
+def protocol_of(cells: Sequence[Cell]) -> str:
+    """What is done otherwise than in the paper, from the heads of the configurations."""
+    known: dict[str, list[str]] = {}
+    for cell in cells:
+        for line in deviations(cell.config):
+            known.setdefault(line, []).append(spelled(cell.task))
+        if cell.remark:
+            known.setdefault(cell.remark, []).append(spelled(cell.task))
+    lines = [f"- {line}" + ("" if len(of) == len(cells) else f" ({', '.join(of)})") for line, of in known.items()]
+    return "Otherwise than in the paper:\n\n" + "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()
