@@ -86,7 +86,7 @@ def provenance(cells: Iterable[Cell], folder: Path) -> str:
     for cell in cells:
         valid = load_valid(cell, folder)
         for run in load(cell, folder):
-            parts = [f"{of_commit(part['commit'])} on {part['device'] or '?'}" for part in run["trained_by"]]
+            parts = [f"{of_commit(part['commit'])} on {part['device'] or 'unknown'}" for part in run["trained_by"]]
             shared = f" ({run['jobs']} at once)" if run["jobs"] > 1 else ""
             lines.append(
                 [
