@@ -16,6 +16,7 @@ from reproduction.tables import (
     method_table,
     other_characters,
     our_side,
+    progress,
     provenance,
     spelled,
 )
@@ -52,7 +53,7 @@ def main() -> None:
 
 def pages(folder: Path) -> dict[Path, str]:
     """Every page as the files of a folder have it; of two of them a part alone is written here."""
-    parts = {README: ("results", summary), ABLATIONS_PAGE: ("ablations", ablations)}
+    parts = {README: ("results", summary), ABLATIONS_PAGE: ("ablations", found_out)}
     written = {PAGE: page(folder)}
     for path, (name, write) in parts.items():
         start, end = f"<!-- {name}: written by make results -->", f"<!-- /{name} -->"
@@ -73,6 +74,11 @@ def page(folder: Path) -> str:
     return "\n".join(parts)
 
 
+def found_out(folder: Path) -> str:
+    """How far iterations lead, and what else was tried."""
+    return f"{progress(folder)}\n{ablations(folder)}"
+
+
 def summary(folder: Path) -> str:
     """A line for each method and evaluation: ours, and the paper's behind it."""
     published = [cell for cell in CELLS.values() if cell.published]
@@ -81,11 +87,13 @@ def summary(folder: Path) -> str:
         runs = longest(load_valid(cell, folder))
         for paper in cell.published:
             ours, _, _, length, *_ = our_side(runs, paper)
-            part = "*" if length.startswith("**") else ""
+            part = r"\*" if length.startswith("**") else ""
             ours = "-" if ours == NOT_RUN else f"**{ours.partition(' ')[0]}**{part}"
             rows.setdefault((cell.method, paper.kind), {})[cell.task] = f"{ours} ({paper.accuracy:g})"
     lines = [[method, kind, *(of.get(task, "") for task in TASKS)] for (method, kind), of in rows.items()]
-    note = "Ours, in brackets the paper's. -: not run. *: a part of the paper's iterations; RESULTS.md says how many.\n"
+    note = (
+        "Ours, in brackets the paper's. -: not run. \\*: a part of the paper's iterations; RESULTS.md says how many.\n"
+    )
     return f"{table(('', 'evaluation', *map(spelled, TASKS)), lines)}\n{note}"
 
 

@@ -1,5 +1,6 @@
 """What one test found, as a cell's file keeps it, and how it stands beside the paper."""
 
+import csv
 import datetime
 import json
 import re
@@ -52,6 +53,7 @@ def make_result(cell: Cell, training: Training, trained_in: RunFolder, tested_in
         "iterations_asked": training.length,
         "iterations_of_protocol": iterations_of(training.config),
         "tested_iteration": _step_of(_checkpoint_of(trained), trained["global_step"]),
+        "validation": validations_of(trained_in),
         "wall_time": trained["wall_time"],
         "tasks_per_second": trained["tasks_per_second"],
         "jobs": jobs,
@@ -73,6 +75,13 @@ def make_result(cell: Cell, training: Training, trained_in: RunFolder, tested_in
 def results_of(run: RunFolder) -> Result:
     """The content of a run's results.json."""
     return dict(json.loads((run.path / "results.json").read_text("utf-8")))
+
+
+def validations_of(run: RunFolder) -> list[list[float]]:
+    """Outer steps and the accuracy that was validated after them, from a run's metrics.csv."""
+    with (run.path / "metrics.csv").open(newline="", encoding="utf-8") as file:
+        rows = [(row["step"], row.get("val/accuracy")) for row in csv.DictReader(file)]
+    return [[int(step) + 1, round(float(accuracy), 4)] for step, accuracy in rows if accuracy]
 
 
 def configuration_hash(*files: Path) -> str:

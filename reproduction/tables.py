@@ -10,6 +10,7 @@ from reproduction.result import KINDS, Result, is_whole, percent, score_of, stop
 from reproduction.result_files import load, load_valid
 
 NOT_RUN = "not run"
+MARKS = (500, 1000, 2000, 4000, 6000, 12000, 20000, 40000, 60000)
 
 
 def method_table(cells: Iterable[Cell], folder: Path) -> str:
@@ -108,6 +109,21 @@ def of_commit(commit: str | None) -> str:
     if commit is None:
         return "unknown"
     return commit[:10] + (" (changed)" if commit.endswith("-dirty") else "")
+
+
+def progress(folder: Path) -> str:
+    """The best validation accuracy until some steps, in each training's longest run."""
+    lines = []
+    for cell in CELLS.values():
+        runs = [] if cell.test_options is not None else longest(load_valid(cell, folder))
+        for run in runs[:1]:
+            until = [[accuracy for step, accuracy in run["validation"] if step <= mark] for mark in MARKS]
+            reached = [mark <= run["iterations"] for mark in MARKS]
+            shown = [
+                f"{100 * max(seen):.1f}" if seen and is_in else "" for seen, is_in in zip(until, reached, strict=True)
+            ]
+            lines.append([cell.name, *shown])
+    return table(("validation accuracy until step", *(f"{mark:,}" for mark in MARKS)), lines)
 
 
 def ablations(folder: Path) -> str:

@@ -48,6 +48,7 @@ def test_a_cell_is_trained_tested_and_written(checkout: Path, capsys: pytest.Cap
     assert run["accuracy_inductive"] == 0.95
     assert (run["seed"], run["iterations"], run["iterations_of_protocol"]) == (3, 600, 60000)
     assert (run["tested_iteration"], run["commit"], run["versions"]) == (300, "abc", {"torch": "2.11.0"})
+    assert run["validation"] == [[500, 0.8], [1000, 0.9123]]
     assert run["trained_by"] == [{"commit": "ab"}]
     assert run["command"] == "make reproduce CELL=maml_omniglot_5w1s SEED=3 ITERATIONS=600"
     assert run["train_command"].startswith("python train.py fit --config configs/maml_omniglot_5w1s.yaml --seed")

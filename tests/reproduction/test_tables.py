@@ -9,7 +9,7 @@ from reproduction.pages import page, pages, summary
 from reproduction.result import Result
 from reproduction.result_files import RESULTS
 from reproduction.shipped import ROOT, shipped_hash
-from reproduction.tables import ablations
+from reproduction.tables import ablations, progress
 
 
 def record(accuracy: float, seed: int = 0, asked: int = 60000, **other: object) -> dict[str, object]:
@@ -23,6 +23,7 @@ def record(accuracy: float, seed: int = 0, asked: int = 60000, **other: object) 
         "iterations_asked": asked,
         "iterations_of_protocol": 60000,
         "tested_iteration": asked,
+        "validation": [[500, 0.9], [2000, 0.97], [12000, 0.96]],
         "wall_time": 600.0,
         "tasks_per_second": 70.0,
         "device": "cpu",
@@ -125,11 +126,17 @@ def test_a_variant_stands_beside_its_cell_of_the_same_length(tmp_path: Path) -> 
     assert "| 2,000 | 0 | 96.00 +- 0.50 | 97.00 +- 0.50 | +1.00 | inductive -2.00 |" in ablations(tmp_path)
 
 
+def test_progress_is_the_best_so_far(tmp_path: Path) -> None:
+    put(CELLS["maml_omniglot_5w1s"], record(0.96, asked=12000), tmp_path)
+    (line,) = lines_with(progress(tmp_path), "maml_omniglot_5w1s")
+    assert line == "| maml_omniglot_5w1s | 90.0 | 90.0 | 97.0 | 97.0 | 97.0 | 97.0 |  |  |  |"
+
+
 def test_the_summary_tells_a_part_from_the_whole(tmp_path: Path) -> None:
     put(CELLS["maml_omniglot_5w1s"], record(0.96, asked=12000), tmp_path)
     put(CELLS["maml_omniglot_20w1s"], record(0.958), tmp_path)
     (line,) = lines_with(summary(tmp_path), "| MAML |")
-    assert line == "| MAML | transductive | **96.00*** (98.7) | - (99.9) | **95.80** (95.8) | - (98.9) |"
+    assert line == "| MAML | transductive | **96.00**\\* (98.7) | - (99.9) | **95.80** (95.8) | - (98.9) |"
 
 
 def test_the_pages_are_those_of_the_files() -> None:
