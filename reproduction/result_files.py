@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -77,7 +78,9 @@ def remove(cell: Cell, seed: int, iterations: int, folder: Path) -> None:
 
 def _write(cell: Cell, runs: list[Result], folder: Path) -> None:
     runs = sorted(runs, key=lambda run: (-run["iterations_asked"], run["seed"]))
-    write_whole(path_of(cell, folder), json.dumps({"cell": cell.name, "runs": runs}, indent=1) + "\n")
+    text = json.dumps({"cell": cell.name, "runs": runs}, indent=1)
+    pairs_in_a_line = re.sub(r"\[\s+([\d.]+),\s+([\d.]+)\s+\]", r"[\1, \2]", text)
+    write_whole(path_of(cell, folder), pairs_in_a_line + "\n")
 
 
 def _is_of(run: Result, seed: int, iterations: int) -> bool:
