@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import yaml
 
-from app.checkpoints.resumption import what_is_trained
+from app.checkpoints.what_is_trained import what_is_trained
 from app.runs.folder import LAST, RunFolder
 from reproduction.cells import Cell, Kind, Published
 from reproduction.shipped import digits_of, iterations_of, shipped_hash

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from app.checkpoints.resumption import what_is_trained
 from app.checkpoints.run_checkpoint import RunCheckpoint
+from app.checkpoints.what_is_trained import what_is_trained
 from app.runs.early_stopping import EarlyStopping
 from app.runs.results import objective_of, readable, write_results
 from app.runs.score_text import score_text

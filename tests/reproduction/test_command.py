@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +14,7 @@ import pytest
 
 from reproduction.__main__ import main
 from reproduction.commands import Commands, FailedCommand, StoppedCommand
+from reproduction.shipped import ROOT
 
 
 def ended(*arguments: str) -> int:
@@ -190,3 +193,10 @@ def test_bad_input_is_one_line(arguments, says, checkout: Path, capsys: pytest.C
     assert err.startswith(f"error: {says}")
     assert len(err.splitlines()) == 1
     assert not (checkout / "calls").exists()
+
+
+def test_a_mistake_is_answered_at_once() -> None:
+    """Nothing heavy is imported: torch takes seconds, and its memory would stay beside that of the trainings."""
+    heavy = "import sys, reproduction.__main__; print({'torch', 'pytorch_lightning', 'numpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", heavy], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
