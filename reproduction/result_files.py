@@ -15,6 +15,9 @@ from reproduction.result import Result
 from reproduction.shipped import shipped_hash
 
 RESULTS = Path("results")
+# What pages and comparisons are made of.
+NEEDED = {"seed", "accuracy", "ci95", "transductive", "n_tasks", "iterations", "iterations_asked", "tested_iteration"}
+NEEDED |= {"iterations_of_protocol", "validation", "trained_by", "jobs", "commit", "shipped_configuration", "command"}
 
 
 def path_of(cell: Cell, folder: Path) -> Path:
@@ -31,10 +34,12 @@ def load(cell: Cell, folder: Path) -> list[Result]:
     path = path_of(cell, folder)
     try:
         runs = json.loads(path.read_text("utf-8"))["runs"]
+        if missing := {name for run in runs for name in NEEDED - run.keys()}:
+            raise KeyError(*missing)
         return sorted(runs, key=lambda run: (-run["iterations_asked"], run["seed"]))
     except FileNotFoundError:
         return []
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{path} is not what `make reproduce` writes: remove it, or take it from git") from error
 
 

@@ -17,7 +17,8 @@ CELL = CELLS["maml_omniglot_5w1s"]
 
 
 def record(seed: int = 0, asked: int = 60000, accuracy: float = 0.98) -> dict[str, object]:
-    return {"seed": seed, "iterations_asked": asked, "iterations_of_protocol": 60000, "accuracy": accuracy}
+    known = {"seed": seed, "iterations_asked": asked, "iterations_of_protocol": 60000, "accuracy": accuracy}
+    return dict.fromkeys(result_files.NEEDED) | known
 
 
 @pytest.mark.parametrize(
@@ -78,7 +79,7 @@ def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
     assert [run["seed"] for run in result_files.load(CELL, tmp_path)] == list(range(60))
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"runs": 3}', "{"])
+@pytest.mark.parametrize("content", ["", "[]", '{"runs": 3}', '{"runs": [3]}', '{"runs": [{"seed": 0}]}', "{"])
 def test_a_file_of_something_else_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "maml_omniglot_5w1s.json").write_text(content)
     with pytest.raises(UsageError, match=r"maml_omniglot_5w1s\.json is not what `make reproduce` writes"):
