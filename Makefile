@@ -26,7 +26,7 @@ train: $(TRAIN_READY) ## train with the default configuration; ARGS="..." adds a
 	$(RUN) train.py fit $(ARGS)
 
 test: $(DEV_READY) ## run the quick tests
-	$(RUN) -m pytest -m "not slow" $(ARGS)
+	$(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal -m "not slow" $(ARGS)
 
 test-all: $(DEV_READY) ## run every test
 	$(RUN) -m pytest $(ARGS)

@@ -40,13 +40,10 @@ def make_result(cell: Cell, training: Training, trained_in: RunFolder, tested_in
     trained, tested = results_of(trained_in), results_of(tested_in)
     if trained["seed"] != training.seed or trained["global_step"] > training.length:
         raise ValueError(f"{trained_in.path} is not the run of {training.title}: it is of seed {trained['seed']}.")
-    scores = {name: tested[name] for name in SCORES}
-    scores |= {f"{n}_{kind}": tested[f"{n}_{kind}"] for kind in KINDS for n in SCORES if f"{n}_{kind}" in tested}
     versions = dict(tested["versions"])
-    own_test = None if cell.test_options is None else what_tests(cell, f"RUN/checkpoints/{_checkpoint_of(trained)}")
     return {
         "seed": training.seed,
-        **scores,
+        **_scores(tested),
         "transductive": bool(tested["protocol"]["transductive"]),
         "n_tasks": tested["n_tasks"],
         "iterations": trained["global_step"],
@@ -65,9 +62,7 @@ def make_result(cell: Cell, training: Training, trained_in: RunFolder, tested_in
         "configuration": configuration_hash(*dict.fromkeys([trained_in.config, tested_in.config])),
         "shipped_configuration": shipped_hash(cell),
         "protocol": tested["protocol"],
-        "command": reproduce_command(cell, training),
-        "train_command": shown(training.what_trains()),
-        "test_command": own_test and shown(own_test),
+        **_commands(cell, training, _checkpoint_of(trained)),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
     }
 
@@ -145,6 +140,22 @@ def stopped_by_itself(result: Result) -> bool:
 def percent(value: float, ci95: float | None) -> str:
     """For example "98.70 +- 0.40"."""
     return f"{value:.2f}" + ("" if ci95 is None else f" +- {ci95:.2f}")
+
+
+def _scores(tested: Result) -> Result:
+    """Accuracy and interval, and those of both kinds of evaluation where they differ."""
+    names = [*SCORES, *(f"{score}_{kind}" for kind in KINDS for score in SCORES)]
+    return {name: tested[name] for name in names if name in tested}
+
+
+def _commands(cell: Cell, training: Training, checkpoint: str) -> Result:
+    """What makes the result again, and what of train.py that runs; test_command is None where the training tests."""
+    own_test = None if cell.test_options is None else what_tests(cell, f"RUN/checkpoints/{checkpoint}")
+    return {
+        "command": reproduce_command(cell, training),
+        "train_command": shown(training.what_trains()),
+        "test_command": own_test and shown(own_test),
+    }
 
 
 def _checkpoint_of(trained: Result) -> str:

@@ -102,7 +102,7 @@ def small(name: str) -> list[str]:
         sizes = {"name": "test_vit", "pretrained": "false", "image_size": 32}
         shrunk += [f"--model.backbone.{argument}={value}" for argument, value in sizes.items()]
         shrunk += ["--data.image_size=32", "--trainer.precision=32"]
-    elif is_of_functions(name):
+    elif model.get("backbone", {}).get("class_path") == "modules.MLP":
         shrunk.append("--model.backbone.widths=[4,4]")
     elif "backbone" in model:
         deep = model["backbone"]["class_path"] == "modules.ResNet12"
