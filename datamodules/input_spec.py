@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-Filter = Literal["bilinear", "bicubic", "lanczos"]
+Filter = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 Fit = Literal["squash", "crop"]
 INK: Literal["white on black"] = "white on black"
 
@@ -17,7 +17,7 @@ class InputSpec:
 
     Args:
         image_shape: (C, H, W); one channel is grey, three are RGB.
-        filter: Pillow's antialiased filter that resizes.
+        filter: Pillow's filter that resizes; all but "nearest" are antialiased.
         fit: "squash": the whole image becomes H x W; "crop": its largest centred part of that aspect does.
         ink: "white on black": drawings, of which the dark ones on light paper are inverted; None: photographs.
         scaling: How 0 ... 255 become network inputs; the only one there is.

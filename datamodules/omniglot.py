@@ -16,7 +16,7 @@ from datamodules.bank_cache import fingerprint, load_or_build, user_cache
 from datamodules.bank_data import BankDataModule
 from datamodules.download import download
 from datamodules.image_bank import QUARTER_TURNS, ImageBank
-from datamodules.input_spec import INK, InputSpec
+from datamodules.input_spec import INK, Filter, InputSpec
 from datamodules.omniglot_source import (
     DRAWINGS_PER_CHARACTER,
     PARTS,
@@ -44,7 +44,7 @@ class Omniglot(BankDataModule):
     """Omniglot, 28x28 pixels unless told otherwise, ink 1 on 0.
 
     Lies under `root` as the official folders images_background/ and images_evaluation/, or as the two zips, which are
-    read without unpacking. Resized by Pillow's antialiased Lanczos filter, that of the MAML authors.
+    read without unpacking.
 
     Args:
         n_way: Classes in a training task; two numbers, as in [5, 20]: drawn anew for every batch.
@@ -55,12 +55,16 @@ class Omniglot(BankDataModule):
         loading: Where the images are kept.
         seed: Seed of the training tasks.
         root: Folder of Omniglot, or of a folder omniglot/ or omniglot-py/ with it; None: the user's cache folder.
-        split: "vinyals": 1,028 / 172 / 423 characters over all alphabets. "lake": Lake's background alphabets for
+        split: "vinyals": 1,028 / 172 / 423 characters over all alphabets. "vinyals_trainval": trains on the validation
+            characters too, as ProtoNet's authors do at last; a validation then says nothing, and needs
+            evaluation.leaks: warn. "lake": Lake's background alphabets for
             training (25) and validation (5), his evaluation alphabets (20) for test. "within_alphabet": the same, and
             all classes of a task come from one alphabet, which is harder.
         rotations: Whether a character turned by 90, 180 and 270 degrees counts as three more classes: in "all" splits
             (MAML, ProtoNet), in "train" alone (Reptile), or in "none".
         image_size: Side of the images in pixels.
+        resize: "nearest": one pixel of the drawing for each of the smaller image, all or no ink, which is what the
+            scripts of MAML, Reptile and ProtoNet come to; "lanczos": antialiased, strokes stay whole, in grey.
         download: Whether to download what is missing.
         augmentation: Random changes of the images of training tasks.
     """
@@ -75,16 +79,18 @@ class Omniglot(BankDataModule):
         loading: Loading = Loading(),
         seed: int = 0,
         root: str | None = "data",
-        split: Literal["vinyals", "lake", "within_alphabet"] = "vinyals",
+        split: Literal["vinyals", "vinyals_trainval", "lake", "within_alphabet"] = "vinyals",
         rotations: Literal["all", "train", "none"] = "all",
         image_size: int = 28,
+        resize: Literal["lanczos", "nearest"] = "lanczos",
         download: bool = True,
         augmentation: Augmentation = Augmentation(),
     ) -> None:
         super().__init__(n_way, k_shot, n_query, meta_batch_size, evaluation, loading, seed, augmentation)
         for name, value, choices in (
-            ("split", split, ("vinyals", "lake", "within_alphabet")),
+            ("split", split, ("vinyals", "vinyals_trainval", "lake", "within_alphabet")),
             ("rotations", rotations, ("all", "train", "none")),
+            ("resize", resize, ("lanczos", "nearest")),
         ):
             if value not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}.")
@@ -92,7 +98,8 @@ class Omniglot(BankDataModule):
             raise ValueError(f"image_size must be at least 1, got {image_size}.")
         self.save_hyperparameters()
         self.root = user_cache() / "omniglot" if root is None else Path(root).expanduser()
-        self.split, self.rotations, self.image_size, self.download = split, rotations, image_size, download
+        self.split, self.rotations, self.download = split, rotations, download
+        self.image_size, self.resize = image_size, resize
         self.image_shape = (1, image_size, image_size)
 
     def build_bank(self) -> ImageBank:
@@ -107,9 +114,9 @@ class Omniglot(BankDataModule):
         counts = Counter(drawing.character for _, drawing in drawings)
         lists = class_lists(self.split)
         check_drawings(counts, [name for names in lists.values() for name in names], parts[0].path.parent)
-        key = fingerprint(FORMAT_VERSION, self.image_size, [drawing for _, drawing in drawings])
+        key = fingerprint(FORMAT_VERSION, self.image_size, self.resize, [drawing for _, drawing in drawings])
         name = f"omniglot-{self.image_size}"
-        bank = load_or_build(self.root, name, key, lambda: read_bank(drawings, self.image_size))
+        bank = load_or_build(self.root, name, key, lambda: read_bank(drawings, self.image_size, self.resize))
         return bank if self.rotations == "none" else bank.rotated()
 
     def split_classes(self, bank: ImageBank) -> dict[str, list[int]]:
@@ -134,11 +141,11 @@ class Omniglot(BankDataModule):
 
     def input_spec(self) -> dict[str, Any]:
         """What a user's image must be turned into."""
-        return InputSpec(self.image_shape, "lanczos", "squash", INK).as_dict()
+        return InputSpec(self.image_shape, self.resize, "squash", INK).as_dict()
 
     def protocol(self) -> dict[str, Any]:
         """The task that is evaluated, as a result must state it."""
-        return {**super().protocol(), "split": self.split, "rotations": self.rotations}
+        return {**super().protocol(), "split": self.split, "rotations": self.rotations, "resize": self.resize}
 
     def _alphabets(self, bank: ImageBank) -> dict[str, dict[tuple[str, str], list[int]]]:
         """Split -> (rotation, alphabet) -> the bank's classes."""
@@ -156,8 +163,9 @@ class Omniglot(BankDataModule):
 
 def class_lists(split: str) -> dict[str, list[str]]:
     """The characters of "train", "val" and "test", from the lists beside this file."""
-    folder = CLASS_LISTS / ("omniglot_vinyals" if split == "vinyals" else "omniglot_lake")
-    return {part: (folder / f"{part}.txt").read_text("utf-8").split() for part in ("train", "val", "test")}
+    folder = CLASS_LISTS / ("omniglot_vinyals" if split.startswith("vinyals") else "omniglot_lake")
+    lists = {part: (folder / f"{part}.txt").read_text("utf-8").split() for part in ("train", "val", "test")}
+    return lists | {"train": sorted(lists["train"] + lists["val"])} if split == "vinyals_trainval" else lists
 
 
 def located_parts(root: Path, may_download: bool) -> list[Part]:
@@ -187,12 +195,13 @@ def located_parts(root: Path, may_download: bool) -> list[Part]:
     return [parts[name] for name in PARTS]
 
 
-def read_bank(drawings: list[tuple[Part, Drawing]], image_size: int) -> ImageBank:
+def read_bank(drawings: list[tuple[Part, Drawing]], image_size: int, resize: Filter) -> ImageBank:
     """Decodes all drawings.
 
     Args:
         drawings: of all characters, sorted by character.
         image_size: side of the images in pixels.
+        resize: Pillow's filter.
 
     Returns:
         The bank, in memory, one class per character.
@@ -209,7 +218,7 @@ def read_bank(drawings: list[tuple[Part, Drawing]], image_size: int) -> ImageBan
     def put(batch: tuple[list[int], list[bytes]]) -> int:
         for i, data in zip(*batch, strict=True):
             part, drawing = drawings[i]
-            images[i, 0] = decode(data, part.place(drawing), image_size)
+            images[i, 0] = decode(data, part.place(drawing), image_size, resize)
         return len(batch[0])
 
     with (

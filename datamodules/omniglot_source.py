@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from datamodules.archive import MEBIBYTE, Bounds, open_archive
+from datamodules.input_spec import Filter
 
 PARTS = ("images_background", "images_evaluation")
 FOLDERS = ("", "omniglot", "omniglot-py")  # under the root, in the order in which they are tried
@@ -134,16 +135,17 @@ def check_drawings(found: Counter[str], expected: Iterable[str], where: Path) ->
         )
 
 
-def decode(data: bytes, place: str, image_size: int) -> np.ndarray:
+def decode(data: bytes, place: str, image_size: int, resize: Filter = "lanczos") -> np.ndarray:
     """Decodes a drawing and shrinks it.
 
-    The filter is Lanczos with antialiasing, that of the MAML authors' resizing script. Pillow resizes one-bit images
-    without antialiasing whatever filter is asked for, which breaks strokes; so the drawing is made grey first.
+    The authors' scripts resize one-bit images, of which Pillow takes the nearest pixels whatever filter is asked for:
+    strokes break, and no grey is left. Made grey first, as here, a drawing is resized by the filter.
 
     Args:
         data: a PNG, black ink on white.
         place: where it lies, for messages.
         image_size: side of the result in pixels.
+        resize: Pillow's filter.
 
     Returns:
         (image_size, image_size) uint8, ink 255 on 0.
@@ -166,5 +168,5 @@ def decode(data: bytes, place: str, image_size: int) -> np.ndarray:
     except (OSError, SyntaxError, ValueError, EOFError, zlib.error, Image.DecompressionBombError) as error:
         raise ValueError(f"the drawing {place} is broken or cut short: fetch or unpack Omniglot again.") from error
     if image_size != SIDE:
-        grey = grey.resize((image_size, image_size), Image.Resampling.LANCZOS)
+        grey = grey.resize((image_size, image_size), Image.Resampling[resize.upper()])
     return 255 - np.asarray(grey)

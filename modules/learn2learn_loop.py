@@ -3,7 +3,7 @@
 import contextlib
 import io
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ def learn2learn_inner_loop(
     lr: float,
     steps: int,
     first_order: bool,
+    fast: Set[str],
 ) -> Iterator[Variables]:
     """Adapts one clone of the network for each task.
 
@@ -35,11 +36,13 @@ def learn2learn_inner_loop(
         lr: Inner step size.
         steps: Inner steps.
         first_order: Drop the second derivatives.
+        fast: Names of the parameters that the steps move; the others stay.
 
     Yields:
         The fast weights after 0, 1, ..., `steps` steps: "network." + name -> (T, *shape).
     """
-    maml = _algorithms().MAML(network, lr=lr, first_order=first_order)
+    algorithms = _algorithms()
+    maml = algorithms.MAML(network, lr=lr, first_order=first_order)
     with torch.enable_grad():
         clones = [maml.clone() for _ in support.x]
     if network.training:  # else the clones share the network's own buffers, and would update those
@@ -49,8 +52,18 @@ def learn2learn_inner_loop(
     for _ in range(steps):
         with torch.enable_grad():
             for clone, x, y in zip(clones, support.x, support.y, strict=True):
-                clone.adapt(loss(clone(x), y).mean(), allow_nograd=True)  # frozen parameters
+                gradients = _gradients(loss(clone(x), y).mean(), clone.module, fast, create_graph=not first_order)
+                algorithms.maml.maml_update(clone.module, lr, gradients)
         yield _stacked(clones)
+
+
+def _gradients(loss: Tensor, network: nn.Module, fast: Set[str], create_graph: bool) -> list[Tensor | None]:
+    """As learn2learn's adapt computes them, for the parameters that move; None for the others."""
+    parameters = dict(network.named_parameters())
+    moved = [name for name in parameters if name in fast]
+    gradients = torch.autograd.grad(loss, [parameters[name] for name in moved], create_graph=create_graph)
+    of_name = dict(zip(moved, gradients, strict=True))
+    return [of_name.get(name) for name in parameters]
 
 
 def _replace_buffers(network: nn.Module, buffers: Variables) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor
 from datamodules.episode import Support
 from modules.backbones import Backbone
 from modules.functional.inner_loop import Update, sgd
-from modules.functional.networks import Variables, part
+from modules.functional.networks import Variables, names_of_norms, part
 from modules.gradient_learner import GradientLearner
 from modules.learn2learn_loop import learn2learn_inner_loop
 from modules.outer_loop import OuterLoop
@@ -28,6 +28,8 @@ class MAML(GradientLearner):
         eval_inner_lr: Inner step size in evaluation; None: `inner_lr`.
         eval_inner_steps: Inner steps in evaluation; None: `inner_steps`.
         first_order: Drop the second derivatives (FOMAML).
+        adapt_norm: Whether the inner loop moves the scales and shifts of normalisation layers too; the authors' code
+            leaves them to the outer loop.
         transductive: Whether the headline score normalises a task's queries together.
         outer: The outer loop.
 
@@ -47,6 +49,7 @@ class MAML(GradientLearner):
         eval_inner_lr: float | None = None,
         eval_inner_steps: int | None = None,
         first_order: bool = False,
+        adapt_norm: bool = True,
         transductive: bool = True,
         outer: OuterLoop = OuterLoop(),
     ) -> None:
@@ -54,7 +57,12 @@ class MAML(GradientLearner):
         super().__init__(n_way, backbone, inner_steps, eval_inner_steps, transductive, outer)
         self.save_hyperparameters()
         self.inner_lr, self.first_order = inner_lr, first_order
+        self.left_alone = frozenset() if adapt_norm else names_of_norms(self.network, "network.")
         self.eval_inner_lr = inner_lr if eval_inner_lr is None else eval_inner_lr
+
+    def fast(self, params: Variables) -> Variables:
+        """All of the network's weights that are trained; without those of normalisation layers where they stay."""
+        return {name: value for name, value in super().fast(params).items() if name not in self.left_alone}
 
     def rule(self, params: Variables) -> Update:
         """Gradient descent, equation (1)."""
@@ -76,4 +84,5 @@ class MAML(GradientLearner):
 
         lr = self.inner_lr if self.training else self.eval_inner_lr
         buffers = part({name: params[name] for name in self.updated_buffers()}, "network.")
-        return learn2learn_inner_loop(self.network, buffers, support, loss, lr, steps, self.first_order)
+        fast = part(self.fast(params), "network.").keys()
+        return learn2learn_inner_loop(self.network, buffers, support, loss, lr, steps, self.first_order, fast)

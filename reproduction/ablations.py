@@ -17,12 +17,19 @@ class Variant(NamedTuple):
     test_options: tuple[str, ...] | None = None
 
 
+NEAREST = Variant(("--data.resize", "nearest"))
+# The validation characters are trained on too, so no checkpoint can be chosen by them.
+TRAINVAL = ("--data.split", "vinyals_trainval", "--data.evaluation.leaks", "warn", "--checkpoint.tested", "last")
 NO_ROTATIONS = Variant(("--data.rotations", "none"), ("--data.rotations", "all"))
 FIVE_STEPS = ("--model.inner_lr", "0.1", "--model.inner_steps", "5", "--model.eval_inner_steps", "5")
 
 # cell -> name of the variant -> what it changes
 VARIANTS: dict[str, dict[str, Variant]] = {
     "maml_omniglot_5w1s": {
+        "nearest": NEAREST,
+        "summed_loss": Variant(("--model.inner_lr", "2.0")),
+        "norm_stays": Variant(("--model.adapt_norm", "false")),
+        "normal_head": Variant(("--model", "reproduction.other_ways.NormalHead")),
         "cosine": Variant(("--model.outer.schedule", "cosine")),
         "five_queries": Variant(("--data.n_query", "5"), ("--data.n_query", "1")),
         "five_steps": Variant(FIVE_STEPS),
@@ -31,7 +38,14 @@ VARIANTS: dict[str, dict[str, Variant]] = {
         "flatten": Variant(("--model.backbone.reduce", "flatten")),
         "pool": Variant(("--model.backbone.downsample", "pool")),
     },
+    "reptile_omniglot_5w1s": {
+        "nearest": NEAREST,
+        "ink_is_0": Variant(("--data", "reproduction.other_ways.InkIs0")),
+    },
     "protonet_omniglot_5w1s": {
+        "nearest": NEAREST,
+        "trainval": Variant(TRAINVAL),
+        "initialisation": Variant(("--model.backbone", "reproduction.other_ways.Conv4ByTorch")),
         "twenty_way": Variant(("--data.n_way", "20", "--data.meta_batch_size", "3")),
         "constant": Variant(("--model.outer.schedule", "constant")),
         "batch_statistics": Variant(("--model.backbone.running_stats", "false")),

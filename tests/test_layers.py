@@ -18,6 +18,7 @@ ALLOWED_OWN = {
     "modules": {"modules", "datamodules.augmentation", "datamodules.counter", "datamodules.episode"},
     "modules.functional": {"modules.functional"},
     "reproduction": {"reproduction", "app"},
+    "reproduction.other_ways": {"datamodules", "modules"},
 }
 # The pure core neither logs nor draws numbers of its own.
 IMPURE = {"logging", "random", "secrets", "warnings"}

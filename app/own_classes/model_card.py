@@ -114,6 +114,11 @@ def _unsure(facts: CardFacts) -> str:
     return f"{rule} {facts.calibration} The logits are divided by a temperature of {facts.temperature:.4f}."
 
 
+def _filter(spec: dict[str, Any]) -> str:
+    name = spec.get("filter", "bilinear")
+    return "choice of the nearest pixel" if name == "nearest" else f"antialiased {name} filter"
+
+
 def _preprocessing(spec: dict[str, Any]) -> str:
     channels, height, width = spec["image_shape"]
     fit = FILTERS[spec.get("fit", "squash")].format(height=height, width=width)
@@ -121,7 +126,7 @@ def _preprocessing(spec: dict[str, Any]) -> str:
         "Inside the files; give them decoded images as they are: RGB, 8 bits, upright, transparent parts made white.",
         "",
         f"1. {'Made grey by ITU-R 601-2.' if channels == 1 else 'Left in colour.'}",
-        f"2. Each image is {fit} as by Pillow's antialiased {spec.get('filter', 'bilinear')} filter.",
+        f"2. Each image is {fit} as by Pillow's {_filter(spec)}.",
     ]
     if spec.get("ink"):
         steps.append("3. Inverted where its border is light: the network wants light strokes on dark.")

@@ -14,6 +14,7 @@ from modules.functional.per_task import PerTask
 
 Variables = dict[str, Tensor]  # a network's parameters and buffers by name
 Strategy = Literal["batched", "vmap", "loop"]
+NORMS = (_BatchNorm, nn.modules.instancenorm._InstanceNorm, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
 def forward_tasks(network: nn.Module, variables: Mapping[str, Tensor], x: Tensor, strategy: Strategy) -> Tensor:
@@ -130,6 +131,12 @@ def part(variables: Mapping[str, Tensor], prefix: str) -> Variables:
 def for_each_task(variables: Mapping[str, Tensor], n_tasks: int) -> Variables:
     """Gives each of T tasks its own view of shared variables: (*shape) -> (T, *shape), connected for gradients."""
     return {name: value.unsqueeze(0).expand(n_tasks, *value.shape) for name, value in variables.items()}
+
+
+def names_of_norms(network: nn.Module, prefix: str = "") -> frozenset[str]:
+    """The names of the scales and shifts of a network's normalisation layers, with `prefix` before them."""
+    layers = [(name, layer) for name, layer in network.named_modules() if isinstance(layer, NORMS)]
+    return frozenset(f"{prefix}{name}.{leaf}" for name, layer in layers for leaf, _ in layer.named_parameters())
 
 
 def normalises_by_batch(network: nn.Module) -> bool:

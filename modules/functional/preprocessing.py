@@ -15,7 +15,7 @@ class Preprocessing(NamedTuple):
 
     Args:
         image_shape: (C, H, W) that the network takes; one channel is grey, three are RGB.
-        filter_name: Which of Pillow's antialiased filters resizes.
+        filter_name: Which of Pillow's filters resizes; all but "nearest" are antialiased.
         fit: "squash": the whole image becomes H x W; "crop": its largest centred part of that aspect does.
         inverts_paper: Whether images of a light border are inverted: the network wants light strokes on dark.
     """

@@ -1,4 +1,4 @@
-"""Pillow's antialiased resizing as two matrix products, so that it can be a part of a network's graph."""
+"""Pillow's resizing as two matrix products, so that it can be a part of a network's graph."""
 
 import math
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Filter = Literal["bilinear", "bicubic", "lanczos"]
+Filter = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 
 SUPPORT = {"bilinear": 1.0, "bicubic": 2.0, "lanczos": 3.0}  # a filter's reach, in pixels of the smaller grid
 PRECISION = float(1 << 22)  # Pillow's fixed point: 32 bits less 8 of a pixel and 2 of head-room
@@ -63,6 +63,8 @@ def coefficients(n: int, start: Tensor, part: Tensor, n_out: int, filter_name: F
         (n_out, n) float64, whole numbers; each row sums to 2^22 but for rounding.
     """
     scale = part / n_out
+    if filter_name == "nearest":
+        return _nearest(n, start, scale, n_out)
     stretch = scale.clamp(min=1)  # antialiasing: the filter widens where the image shrinks
     reach = SUPPORT[filter_name] * stretch
     position = torch.arange(n, dtype=torch.float64, device=part.device) - start  # (n,)
@@ -73,6 +75,14 @@ def coefficients(n: int, start: Tensor, part: Tensor, n_out: int, filter_name: F
     weights = torch.where(inside, _FILTERS[filter_name]((position - centre + 0.5) * (1 / stretch)), 0.0)
     fixed = weights / weights.sum(1, keepdim=True) * PRECISION
     return torch.where(fixed < 0, (fixed - 0.5).ceil(), (fixed + 0.5).floor())
+
+
+def _nearest(n: int, start: Tensor, scale: Tensor, n_out: int) -> Tensor:
+    """The pixel in which the middle of a resized one lies; Pillow adds the scale up from one to the next."""
+    middle = torch.cat([(scale / 2).view(1), scale.expand(n_out - 1)]).cumsum(0)
+    chosen = (start + middle.floor()).unsqueeze(1)  # (n_out, 1)
+    pixel = torch.arange(n, dtype=torch.float64, device=scale.device)
+    return torch.where(pixel == chosen, PRECISION, 0.0).to(torch.float64)
 
 
 def _to_levels(sums: Tensor) -> Tensor:

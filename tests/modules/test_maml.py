@@ -8,11 +8,13 @@ import torch
 from learn2learn.algorithms import MAML as Reference  # noqa: N811
 from torch import Tensor, nn
 from torch.autograd import gradcheck
+from torch.func import functional_call
 from torch.nn import functional as F
 
 from datamodules.episode import Episode
 from modules import MAML, OuterLoop
 from modules.evaluation import score_tasks
+from modules.functional.networks import names_of_norms
 from tests.learnable_images import TwoBlocks, make_episode
 
 STRATEGIES = ["batched", "vmap", "loop", "learn2learn"]
@@ -53,6 +55,38 @@ def test_the_outer_gradient_is_learn2learns(episode: Episode, strategy: str, fir
         assert parameter.grad is not None
         difference = (ours[f"network.{name}"] - parameter.grad).norm() / parameter.grad.norm()
         assert difference < 1e-8, name
+
+
+def plain_losses(network: nn.Module, episode: Episode, lr: float, steps: int, still: tuple[str, ...]) -> Tensor:
+    """Each task's query loss after plain gradient steps of all parameters but `still`, (T,)."""
+    losses = []
+    for support_x, support_y, query_x, query_y in zip(*episode[:4], strict=True):
+        params: dict[str, Tensor] = dict(network.named_parameters())
+        moved = [name for name in params if name not in still]
+        for _ in range(steps):
+            loss = F.cross_entropy(functional_call(network, params, (support_x,)), support_y)
+            gradients = torch.autograd.grad(loss, [params[name] for name in moved], create_graph=True)
+            params |= {name: params[name] - lr * gradient for name, gradient in zip(moved, gradients, strict=True)}
+        losses.append(F.cross_entropy(functional_call(network, params, (query_x,)), query_y))
+    return torch.stack(losses)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("steps", [1, 3])
+def test_normalisation_can_be_left_to_the_outer_loop(episode: Episode, strategy: str, steps: int) -> None:
+    learner = make_maml(strategy, inner_steps=steps, adapt_norm=False)
+    network = copy.deepcopy(learner.network)
+    still = tuple(f"backbone.layers.{layer}.{leaf}" for layer in (1, 4) for leaf in ("weight", "bias"))
+    plain_losses(network, episode, 0.3, steps, still).mean().backward()
+    ours = learner.batch_gradient(episode).gradients
+    for name, parameter in network.named_parameters():  # those that stay in a task learn in the outer loop
+        assert parameter.grad is not None
+        assert (ours[f"network.{name}"] - parameter.grad).norm() / parameter.grad.norm() < 1e-8, name
+
+
+def test_the_names_of_normalisation_layers() -> None:
+    layers = [nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.GroupNorm(1, 2), nn.LayerNorm(2, elementwise_affine=False)]
+    assert names_of_norms(nn.Sequential(*layers), "a.") == {"a.1.weight", "a.1.bias", "a.2.weight", "a.2.bias"}
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from modules.functional.resizing import SUPPORT, Filter, resize
 
-FILTERS: tuple[Filter, ...] = ("bilinear", "bicubic", "lanczos")
+FILTERS: tuple[Filter, ...] = ("nearest", "bilinear", "bicubic", "lanczos")
 DATA = Path(os.environ.get("QUICKSTUDY_DATA", "/nowhere"))
 # (height, width): one pixel, lines, larger, smaller, the network's own size, and both orders of Pillow's passes.
 SIZES = ((1, 1), (1, 50), (37, 3), (5, 9), (28, 28), (84, 84), (105, 105), (200, 133), (100, 90), (133, 200), (86, 85))
