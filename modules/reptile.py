@@ -4,16 +4,17 @@ from collections.abc import Iterator
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from datamodules.counter import random_bits, random_order
 from datamodules.episode import Episode, Support
 from modules.backbones import Backbone, Conv4
 from modules.base import Learner
-from modules.functional.inner_loop import adam, inner_loop, sgd
+from modules.functional.inner_loop import Update, adam, inner_loop, sgd
 from modules.functional.mini_batches import mini_batch_indices, take
 from modules.functional.networks import Variables, for_each_task
 from modules.gradient_learner import with_linear_head
+from modules.meta_sgd import key_of
 from modules.outer_loop import OuterLoop
 from modules.settings import check_positive
 
@@ -35,14 +36,16 @@ class Reptile(Learner):
         inner_batch_size: Examples of a mini-batch in training.
         eval_inner_steps: Mini-batches in evaluation.
         eval_inner_batch_size: Examples of a mini-batch in evaluation.
+        carry_moments: Whether the inner Adam's second moments go on from task to task, as in the authors' code. Where
+            they start empty in every task, each weight's first step is `inner_lr` however small its gradient.
         transductive: Whether the headline score normalises a task's queries together, or each in one batch with the
             support.
         outer: The outer loop; plain SGD whose lr is the meta-step size epsilon, decaying linearly to 0.
 
     Reference:
         Nichol, Achiam and Schulman, "On First-Order Meta-Learning Algorithms", 2018, Algorithm 2 (batched). Deviation:
-        the inner Adam starts each task with an empty second moment; the authors' code carries it over from task to
-        task.
+        the tasks of a batch begin with the same second moments and leave their mean to the next batch; in the authors'
+        code each begins with those that the one before has left.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Reptile(Learner):
         inner_batch_size: int = 10,
         eval_inner_steps: int = 50,
         eval_inner_batch_size: int = 5,
+        carry_moments: bool = True,
         transductive: bool = False,
         outer: OuterLoop = OuterLoop(optimizer="sgd", lr=1.0, schedule="linear"),
     ) -> None:
@@ -67,7 +71,9 @@ class Reptile(Learner):
         self.fixed_way, self.input_shape = n_way, backbone.input_shape
         self.inner_steps, self.inner_batch_size = inner_steps, inner_batch_size
         self.eval_inner_steps, self.eval_inner_batch_size = eval_inner_steps, eval_inner_batch_size
-        self.update = adam(inner_lr) if inner_optimizer == "adam" else sgd(inner_lr)
+        self.inner_optimizer, self.inner_lr = inner_optimizer, inner_lr
+        carried = carry_moments and inner_optimizer == "adam"
+        self.carried = Moments(self.trainable(dict(self.named_parameters()))) if carried else None
         self.transductive = transductive
 
     def adapt(
@@ -79,6 +85,7 @@ class Reptile(Learner):
         """
         assert noise is not None, "Reptile's mini-batches are drawn by draw_noise"
         shared = self.trainable(params)
+        weights = for_each_task(shared, len(support.x))
         others = {name: value for name, value in params.items() if name not in shared}
 
         def mini_batch_loss(step: int, fast_params: Variables) -> Tensor:
@@ -86,7 +93,19 @@ class Reptile(Learner):
             outputs = self.forward_network(fast_params | others, x)[..., :n_way]  # (T, B, n_way)
             return self.objective.loss(outputs, y).mean(1)  # (T,)
 
-        return inner_loop(mini_batch_loss, for_each_task(shared, len(support.x)), self.update, steps)
+        before = None if self.carried is None else params["carried.steps"]  # (T,) in training, () else
+        carried = {} if before is None else {name: params[f"carried.{key_of(name)}"] for name in shared}
+        moments = {name: value.expand_as(weights[name]) for name, value in carried.items()}
+        yield from inner_loop(mini_batch_loss, weights, self._rule(before), steps, moments=moments)
+        if before is not None and self.training:  # each task has its copy, of which the mean is kept
+            before.add_(steps)
+            for name, value in carried.items():
+                value.copy_(moments[name])
+
+    def _rule(self, before: Tensor | None) -> Update:
+        if self.inner_optimizer == "sgd":
+            return sgd(self.inner_lr)
+        return adam(self.inner_lr, before=None if before is None else before.flatten()[0])
 
     def predict(self, params: Variables, state: Variables, query_x: Tensor) -> Tensor:
         """Logits (T, Q, n_outputs) of the network with each task's weights."""
@@ -112,3 +131,19 @@ class Reptile(Learner):
         rounds = -(-steps * size // n_support)
         bits = random_bits(0, MINI_BATCH_STREAM, task_id, rounds * n_support)  # (T, rounds * S)
         return mini_batch_indices(random_order(bits.unflatten(1, (rounds, n_support))), size, steps)
+
+
+class Moments(nn.Module):
+    """What an optimiser carries from task to task: second moments, and the steps that they come from.
+
+    Args:
+        parameters: Those that it moves, by name.
+    """
+
+    steps: Tensor
+
+    def __init__(self, parameters: Variables) -> None:
+        super().__init__()
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        for name, parameter in parameters.items():
+            self.register_buffer(key_of(name), torch.zeros_like(parameter))

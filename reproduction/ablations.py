@@ -40,6 +40,7 @@ VARIANTS: dict[str, dict[str, Variant]] = {
     },
     "reptile_omniglot_5w1s": {
         "nearest": NEAREST,
+        "fresh_moments": Variant(("--model.carry_moments", "false")),
         "ink_is_0": Variant(("--data", "reproduction.other_ways.InkIs0")),
     },
     "protonet_omniglot_5w1s": {

@@ -1,5 +1,6 @@
 """The inner loop, for T tasks at once: gradient steps on each task's own loss, from weights that the tasks share."""
 
+import math
 from collections.abc import Callable, Iterator
 
 import torch
@@ -20,6 +21,7 @@ def inner_loop(
     steps: int,
     first_order: bool = False,
     keep_graph: bool = False,
+    moments: Variables | None = None,
 ) -> Iterator[Variables]:
     """Adapts T sets of weights by `steps` gradient steps, each on its own task's loss.
 
@@ -31,6 +33,8 @@ def inner_loop(
         first_order: Treat the inner gradients as constants when differentiating the result (FOMAML).
         keep_graph: Whether the result stays connected to `params`, so that an outer loss can be differentiated through
             the steps. False, in evaluation and for Reptile, needs the memory of one step only.
+        moments: What the optimiser begins with, name -> (T, *shape), and after the last step what it has come to; None:
+            nothing.
 
     Yields:
         The fast weights after 0, 1, ..., `steps` steps, name -> (T, *shape).
@@ -39,7 +43,7 @@ def inner_loop(
         Finn, Abbeel and Levine, "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks", ICML 2017,
         equation (1).
     """
-    moments: Variables = {}
+    moments = {} if moments is None else moments
     yield params
     for step in range(steps):
         if not keep_graph:
@@ -47,7 +51,8 @@ def inner_loop(
         with torch.enable_grad():
             loss = support_loss(step, params)  # (T,)
             gradients = task_gradients(loss, params, differentiable=keep_graph and not first_order)
-            params, moments = update(step, params, gradients, moments)
+            params, moved = update(step, params, gradients, moments)
+            moments.update(moved)
         yield params if keep_graph else {name: value.detach() for name, value in params.items()}
 
 
@@ -93,11 +98,21 @@ def sgd_with(rate: Callable[[int, str], Tensor]) -> Update:
     return update
 
 
-def adam(lr: float, beta1: float = 0.0, beta2: float = 0.999, eps: float = 1e-8) -> Update:
+def adam(
+    lr: float, beta1: float = 0.0, beta2: float = 0.999, eps: float = 1e-8, before: Tensor | None = None
+) -> Update:
     """Adam; with beta1 = 0, Reptile's inner optimiser, only the second moment is carried from step to step.
 
     Computes m <- beta1 * m + (1 - beta1) * g, v <- beta2 * v + (1 - beta2) * g^2 and theta <- theta - lr *
-    m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps), with m = v = 0 at the start of every task.
+    m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps), with m = v = 0 at the start of every task unless the inner loop
+    is given others.
+
+    Args:
+        lr: Step size.
+        beta1: Decay of the mean gradient.
+        beta2: Decay of the mean square.
+        eps: Keeps the quotient finite.
+        before: () int64, the steps that the given moments come from; None: none.
 
     Reference:
         Kingma and Ba, "Adam", ICLR 2015, Algorithm 1; beta1 = 0 as in Nichol, Achiam and Schulman, "On First-Order
@@ -107,7 +122,7 @@ def adam(lr: float, beta1: float = 0.0, beta2: float = 0.999, eps: float = 1e-8)
     def update(step: int, params: Variables, gradients: Variables, moments: Variables) -> tuple[Variables, Variables]:
         square = {name: (1 - beta2) * gradient.square() for name, gradient in gradients.items()}
         moved = {name: beta2 * moments[name] + value if moments else value for name, value in square.items()}
-        correction = 1 - beta2 ** (step + 1)
+        correction = 1 - beta2 ** (step + 1) if before is None else _of_mean(beta2, before + step + 1)
         root = {name: (moment / correction).sqrt() for name, moment in moved.items()}
         direction = gradients
         if beta1:
@@ -117,3 +132,8 @@ def adam(lr: float, beta1: float = 0.0, beta2: float = 0.999, eps: float = 1e-8)
         return {name: value - lr * direction[name] / (root[name] + eps) for name, value in params.items()}, moved
 
     return update
+
+
+def _of_mean(decay: float, steps: Tensor) -> Tensor:
+    """1 - decay^steps, (), to the last digit also where it is small."""
+    return -torch.expm1(steps.to(torch.float64) * math.log(decay))

@@ -24,8 +24,10 @@ OPTIMIZERS: dict[str, Callable[[nn.Module], Optimizer]] = {
 
 
 def make_reptile(inner_optimizer: str = "adam", running_stats: bool = False, **changes) -> Reptile:
+    """Whose inner optimiser starts empty in every task unless told otherwise."""
     torch.manual_seed(0)
     arguments: dict[str, Any] = {
+        "carry_moments": False,
         "inner_steps": 4,
         "inner_batch_size": 4,
         "eval_inner_steps": 5,
@@ -84,6 +86,60 @@ def test_the_outer_gradient_points_from_the_adapted_weights() -> None:
     for name, parameter in learner.network.named_parameters():
         mean = torch.stack([dict(network.named_parameters())[name].detach() for network in networks]).mean(0)
         torch.testing.assert_close(gradients[f"network.{name}"], parameter.detach() - mean)
+
+
+class Carried:
+    """torch's Adam for each of a batch's tasks, which begins where the batch before has left the mean."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.square = [torch.zeros_like(parameter) for parameter in network.parameters()]
+        self.steps = 0
+        self.ends: list[list[Tensor]] = []
+
+    def begin(self, network: nn.Module) -> Optimizer:
+        optimizer = Adam(network.parameters(), LR, betas=(0.0, 0.999))
+        for parameter, square in zip(network.parameters(), self.square, strict=True):
+            step = torch.tensor(float(self.steps), dtype=torch.float32)
+            zeros = torch.zeros_like(square)
+            optimizer.state[parameter] = {"step": step, "exp_avg": zeros, "exp_avg_sq": square.clone()}
+        self.ends.append([optimizer.state[parameter]["exp_avg_sq"] for parameter in network.parameters()])
+        return optimizer
+
+    def leave(self, steps: int) -> None:
+        self.square = [torch.stack(of_tasks).mean(0) for of_tasks in zip(*self.ends, strict=True)]
+        self.steps, self.ends = self.steps + steps, []
+
+
+def test_the_second_moments_go_on_from_task_to_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    learner, data = make_reptile(running_stats=True, carry_moments=True), make_data(meta_batch_size=5)
+    network, carried = copy.deepcopy(learner.network), Carried(learner.network)
+    monkeypatch.setitem(OPTIMIZERS, "carried", carried.begin)
+    make_trainer(precision="64-true", max_steps=N_STEPS).fit(learner, datamodule=data)
+    learner.train()
+    for step in range(N_STEPS):
+        episode = data.episode("train", torch.arange(5 * step, 5 * step + 5))
+        episode = episode._replace(support_x=episode.support_x.double())
+        networks = adapted(learner, network, episode, 4, "carried")
+        step_towards(network, networks, META_STEP_SIZE * (1 - step / N_STEPS))
+        carried.leave(4)
+    expected = {f"network.{name}": value for name, value in network.state_dict().items()}
+    state = state_of(learner)
+    assert largest_difference({name: state[name] for name in expected}, expected) < 1e-6
+    squares = {
+        f"carried.network/{n.replace('.', '/')}": v
+        for (n, _), v in zip(network.named_parameters(), carried.square, strict=True)
+    }
+    assert largest_difference({name: state[name] for name in squares}, squares) < 1e-9
+    assert state["carried.steps"] == 4 * N_STEPS
+
+    # A test begins every task with them, and leaves them as they are.
+    learner.eval()
+    episode = make_episode(3)
+    carried.ends = []
+    networks = adapted(learner, learner.network, episode, 5, "carried")
+    losses = score_tasks(learner, episode, both_protocols=False)["loss"]
+    torch.testing.assert_close(losses, naive_losses(networks, episode, transductive=False))
+    assert largest_difference(state_of(learner), state) == 0
 
 
 @pytest.mark.parametrize("training", [True, False])
