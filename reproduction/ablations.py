@@ -1,4 +1,7 @@
-"""Variants of cells with one setting changed, or those that belong together, to find out what it is worth."""
+"""Variants of cells with one setting changed, or those that belong together, to find out what it is worth.
+
+Each is set beside CELL-as_it_is, which is trained as long and tested on as many tasks.
+"""
 
 from typing import NamedTuple
 
@@ -22,6 +25,15 @@ NEAREST = Variant(("--data.resize", "nearest"))
 TRAINVAL = ("--data.split", "vinyals_trainval", "--data.evaluation.leaks", "warn", "--checkpoint.tested", "last")
 NO_ROTATIONS = Variant(("--data.rotations", "none"), ("--data.rotations", "all"))
 FIVE_STEPS = ("--model.inner_lr", "0.1", "--model.inner_steps", "5", "--model.eval_inner_steps", "5")
+
+AS_IT_IS = "as_it_is"
+
+# cell -> options of all its variants: enough tasks to see a small difference, or few where a test takes long
+COMMON: dict[str, tuple[str, ...]] = {
+    "maml_omniglot_5w1s": ("--data.evaluation.n_test_tasks", "3000"),
+    "reptile_omniglot_5w1s": ("--data.evaluation.n_test_tasks", "1000"),
+    "protonet_omniglot_5w1s": ("--data.evaluation.n_test_tasks", "2000"),
+}
 
 # cell -> name of the variant -> what it changes
 VARIANTS: dict[str, dict[str, Variant]] = {
@@ -57,11 +69,12 @@ VARIANTS: dict[str, dict[str, Variant]] = {
 
 
 def variants_of(cell: Cell) -> dict[str, Cell]:
-    """The variants of a cell by their names, CELL-VARIANT."""
+    """The cell as it is and its variants, by their names, CELL-VARIANT; none where it has none."""
     found = {}
-    for name, variant in VARIANTS.get(cell.name, {}).items():
+    variants = VARIANTS.get(cell.name, {})
+    for name, variant in ({AS_IT_IS: Variant(())} | variants if variants else {}).items():
         full = f"{cell.name}-{name}"
-        options = (*cell.options, *variant.options)
+        options = (*cell.options, *COMMON[cell.name], *variant.options)
         found[full] = Cell(
             full, cell.method, cell.config, cell.published, options, variant.test_options, base=cell.name
         )

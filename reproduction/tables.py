@@ -133,13 +133,14 @@ def ablations(folder: Path) -> str:
 
 
 def ablation_table(base: Cell, folder: Path) -> str:
-    """A line for each variant that was run, beside the cell itself with the same seed and iterations."""
+    """A line for each variant that was run, beside the cell as it is with the same seed and iterations."""
+    as_it_is, *variants = [cell for cell in ABLATIONS.values() if cell.base == base.name]
     lines = []
-    for variant in [cell for cell in ABLATIONS.values() if cell.base == base.name]:
+    for variant in variants:
         for run in load_valid(variant, folder):
             same = (run["seed"], run["iterations_asked"])
-            of_base = [r for r in load_valid(base, folder) if (r["seed"], r["iterations_asked"]) == same]
-            changed = " ".join(variant.options[len(base.options) :])
+            of_base = [r for r in load_valid(as_it_is, folder) if (r["seed"], r["iterations_asked"]) == same]
+            changed = " ".join(variant.options[len(as_it_is.options) :])
             lines.append([f"`{changed}`", f"{same[1]:,}", str(same[0]), *beside_base(run, of_base)])
     if not lines:
         return ""
