@@ -120,8 +120,13 @@ def adam(
     """
 
     def update(step: int, params: Variables, gradients: Variables, moments: Variables) -> tuple[Variables, Variables]:
-        square = {name: (1 - beta2) * gradient.square() for name, gradient in gradients.items()}
-        moved = {name: beta2 * moments[name] + value if moments else value for name, value in square.items()}
+        # Fused: the step is bound by memory.
+        moved = {
+            name: torch.addcmul(beta2 * moments[name], gradient, gradient, value=1 - beta2)
+            if moments
+            else (1 - beta2) * gradient.square()
+            for name, gradient in gradients.items()
+        }
         correction = 1 - beta2 ** (step + 1) if before is None else _of_mean(beta2, before + step + 1)
         root = {name: (moment / correction).sqrt() for name, moment in moved.items()}
         direction = gradients
@@ -129,7 +134,7 @@ def adam(
             first = {f"first of {name}": (1 - beta1) * gradient for name, gradient in gradients.items()}
             moved |= {name: beta1 * moments[name] + value if moments else value for name, value in first.items()}
             direction = {name: moved[f"first of {name}"] / (1 - beta1 ** (step + 1)) for name in gradients}
-        return {name: value - lr * direction[name] / (root[name] + eps) for name, value in params.items()}, moved
+        return {n: torch.addcdiv(value, direction[n], root[n] + eps, value=-lr) for n, value in params.items()}, moved
 
     return update
 
