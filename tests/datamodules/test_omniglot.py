@@ -54,6 +54,17 @@ def test_lake_keeps_his_evaluation_alphabets_for_the_test(folders):
     assert data.split_groups(bank) is None
 
 
+def test_trainval_trains_on_the_validation_characters_too_and_says_so(folders, capfd):
+    with pytest.raises(ValueError, match="train and val share 4 classes"):
+        module(folders, split="vinyals_trainval").setup("fit")
+    data = module(folders, split="vinyals_trainval", rotations="none", evaluation=Evaluation(n_way=2, leaks="warn"))
+    data.setup("fit")
+    assert "train and val share 4 classes" in capfd.readouterr().err
+    bank = bank_of(data)
+    named = {s: sorted(bank.class_names[c] for c in classes) for s, classes in data.split_classes(bank).items()}
+    assert named == VINYALS | {"train": sorted(VINYALS["train"] + VINYALS["val"])}
+
+
 @pytest.mark.parametrize("rotations", ["all", "train", "none"])
 def test_within_an_alphabet_every_task_keeps_to_one(folders, rotations):
     data = module(folders, split="within_alphabet", rotations=rotations)
@@ -87,7 +98,11 @@ def test_small_alphabets_are_left_out_of_training_but_never_of_the_test(folders)
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [({"split": "ravi"}, "vinyals, lake"), ({"rotations": "some"}, "'some'"), ({"image_size": 0}, "got 0")],
+    [
+        ({"split": "ravi"}, "vinyals, vinyals_trainval, lake"),
+        ({"rotations": "some"}, "'some'"),
+        ({"image_size": 0}, "got 0"),
+    ],
 )
 def test_bad_arguments_are_refused(arguments, said):
     with pytest.raises(ValueError, match=said):

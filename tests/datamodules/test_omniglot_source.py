@@ -42,6 +42,20 @@ def test_resizing_is_antialiased():
     assert small.mean() == pytest.approx(large.mean(), rel=0.2)  # Lanczos overshoots; below 0 is cut
 
 
+@pytest.mark.parametrize("asked", [Image.Resampling.LANCZOS, Image.Resampling.BILINEAR])
+def test_nearest_is_what_pillow_makes_of_one_bit_by_any_filter(asked):
+    paper = np.asarray(Image.open(io.BytesIO(png(ALL[0], 1))).resize((28, 28), asked))
+    assert np.array_equal(decode(png(ALL[0], 1), "here", 28, "nearest"), np.where(paper, 0, 255))
+
+
+def test_banks_of_both_filters_are_kept_apart(folders):
+    sharp, grey = (module(folders, resize=resize, rotations="none") for resize in ("nearest", "lanczos"))
+    assert sharp.build_bank().images.unique().tolist() == [0, 255]
+    assert len(grey.build_bank().images.unique()) > 20
+    assert sharp.build_bank().images.unique().tolist() == [0, 255]  # now from the cache
+    assert (sharp.input_spec()["filter"], grey.input_spec()["filter"]) == ("nearest", "lanczos")
+
+
 @pytest.mark.parametrize("under", ["", "omniglot", "omniglot-py"])
 def test_the_usual_places_are_found(tmp_path, under):
     write_zips(tmp_path / "root" / under)

@@ -141,6 +141,8 @@ def test_a_card_states_the_numbers_of_the_results_file() -> None:
     ):
         assert stated in card
     assert "/home/me" not in card
+    nearest = facts(input_spec={"image_shape": [1, 28, 28], "filter": "nearest"})
+    assert "Pillow's choice of the nearest pixel." in model_card(nearest, {})
     other = model_card(facts(results=RESULTS | {"accuracy_inductive": 0.5}), {})
     assert "58.77%" not in other
     assert "50.00%" in other
