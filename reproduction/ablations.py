@@ -23,6 +23,8 @@ class Variant(NamedTuple):
 NEAREST = Variant(("--data.resize", "nearest"))
 # The validation characters are trained on too, so no checkpoint can be chosen by them.
 TRAINVAL = ("--data.split", "vinyals_trainval", "--data.evaluation.leaks", "warn", "--checkpoint.tested", "last")
+SUMMED_LOSS = Variant(("--model.inner_lr", "2.0"))
+NORM_STAYS = Variant(("--model.adapt_norm", "false"))
 NO_ROTATIONS = Variant(("--data.rotations", "none"), ("--data.rotations", "all"))
 FIVE_STEPS = ("--model.inner_lr", "0.1", "--model.inner_steps", "5", "--model.eval_inner_steps", "5")
 
@@ -31,6 +33,7 @@ AS_IT_IS = "as_it_is"
 # cell -> options of all its variants: enough tasks to see a small difference, or few where a test takes long
 COMMON: dict[str, tuple[str, ...]] = {
     "maml_omniglot_5w1s": ("--data.evaluation.n_test_tasks", "3000"),
+    "maml_mlp_omniglot_5w1s": ("--data.evaluation.n_test_tasks", "3000"),
     "reptile_omniglot_5w1s": ("--data.evaluation.n_test_tasks", "1000"),
     "protonet_omniglot_5w1s": ("--data.evaluation.n_test_tasks", "2000"),
 }
@@ -39,8 +42,8 @@ COMMON: dict[str, tuple[str, ...]] = {
 VARIANTS: dict[str, dict[str, Variant]] = {
     "maml_omniglot_5w1s": {
         "nearest": NEAREST,
-        "summed_loss": Variant(("--model.inner_lr", "2.0")),
-        "norm_stays": Variant(("--model.adapt_norm", "false")),
+        "summed_loss": SUMMED_LOSS,
+        "norm_stays": NORM_STAYS,
         "normal_head": Variant(("--model", "reproduction.other_ways.NormalHead")),
         "cosine": Variant(("--model.outer.schedule", "cosine")),
         "five_queries": Variant(("--data.n_query", "5"), ("--data.n_query", "1")),
@@ -49,6 +52,12 @@ VARIANTS: dict[str, dict[str, Variant]] = {
         "no_rotations": NO_ROTATIONS,
         "flatten": Variant(("--model.backbone.reduce", "flatten")),
         "pool": Variant(("--model.backbone.downsample", "pool")),
+    },
+    "maml_mlp_omniglot_5w1s": {
+        "nearest": NEAREST,
+        "summed_loss": SUMMED_LOSS,
+        "norm_stays": NORM_STAYS,
+        "small_weights": Variant(("--model.backbone", "reproduction.other_ways.SmallMLP")),
     },
     "reptile_omniglot_5w1s": {
         "nearest": NEAREST,

@@ -7,7 +7,7 @@ from torch import nn
 
 from datamodules import Omniglot
 from datamodules.image_bank import ImageBank
-from modules import MAML, Conv4
+from modules import MAML, MLP, Conv4
 
 
 class NormalHead(MAML):
@@ -18,6 +18,16 @@ class NormalHead(MAML):
         head = self.network.get_submodule("head")
         nn.init.normal_(head.weight)  # type: ignore[arg-type]
         nn.init.zeros_(head.bias)  # type: ignore[arg-type]
+
+
+class SmallMLP(MLP):
+    """MLP whose weights begin at N(0, 0.01^2), cut off at two standard deviations, as those of MAML's authors."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.trunc_normal_(layer.weight, std=0.01, a=-0.02, b=0.02)
 
 
 class Conv4ByTorch(Conv4):

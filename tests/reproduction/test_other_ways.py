@@ -7,7 +7,7 @@ from torch import nn
 from datamodules import Omniglot
 from datamodules.image_bank import ImageBank
 from modules import MAML, Conv4
-from reproduction.other_ways import Conv4ByTorch, InkIs0, NormalHead
+from reproduction.other_ways import Conv4ByTorch, InkIs0, NormalHead, SmallMLP
 
 
 def test_the_output_layer_is_drawn_from_n_0_1() -> None:
@@ -20,6 +20,15 @@ def test_the_output_layer_is_drawn_from_n_0_1() -> None:
     assert float(plain["network.head.weight"].std()) < 0.1
     assert not changed["network.head.bias"].any()
     assert all(torch.equal(value, changed[name]) for name, value in plain.items() if "head" not in name)
+
+
+def test_the_mlp_begins_with_small_weights() -> None:
+    torch.manual_seed(0)
+    layers = [layer for layer in SmallMLP(input_shape=[1, 28, 28]).modules() if isinstance(layer, nn.Linear)]
+    assert layers
+    for layer in layers:
+        assert 0.015 < layer.weight.detach().abs().max() <= 0.02
+        assert 0.007 < layer.weight.detach().std() < 0.01
 
 
 def test_convolutions_begin_as_torch_leaves_them() -> None:
