@@ -16,11 +16,13 @@ from datamodules.feature_bank import Embedding, load_features
 from datamodules.image_bank import ImageBank
 from datamodules.input_spec import scaled
 from datamodules.leaks import class_origins, leaks_between_splits, refusal, seen_in_training
-from datamodules.pools import checked_pool
+from datamodules.pools import check_pool, pool_of
 from datamodules.progress import say
 from datamodules.sampling import SPLITS, ClassPool
 from datamodules.settings import Evaluation, Loading
 from datamodules.task_sizes import Count
+
+EVALUATED = ("val", "test")
 
 
 class BankDataModule(EpisodeDataModule):
@@ -125,19 +127,22 @@ class BankDataModule(EpisodeDataModule):
             self.bank = self.build_bank()
 
     def setup(self, stage: str) -> None:
-        """Loads the bank and checks that every split can make its tasks and that no two share a class or an image.
+        """Loads the bank and checks that the splits can make their tasks and that no two share a class or an image.
+
+        Training's tasks are asked of "fit" alone: a checkpoint may be tested where its own could not be drawn.
 
         Raises:
             ValueError: If a split has too few classes or a class too few images, two splits leak, or the batch does not
                 divide over the ranks.
         """
         super().setup(stage)
+        bank = self.build_bank() if self.bank is None else self.bank
+        pools = self.pools or self._make_pools(bank)
+        for split in SPLITS if stage == "fit" else EVALUATED:
+            check_pool(bank, pools[split], self.shapes[split], split)
         if self.pools:
             return
-        bank = self.build_bank() if self.bank is None else self.bank
-        groups = self.split_groups(bank) or {split: [classes] for split, classes in self.split_classes(bank).items()}
-        pools = {split: checked_pool(bank, groups[split], self.shapes[split], split) for split in SPLITS}
-        self.leaks = leaks_between_splits(bank, groups)
+        self.leaks = leaks_between_splits(bank, {split: [pool.class_id.tolist()] for split, pool in pools.items()})
         if self.leaks and self.evaluation.leaks != "warn":
             raise refusal(self.leaks)
         if self.leaks and (self.trainer is None or self.trainer.is_global_zero):
@@ -146,6 +151,10 @@ class BankDataModule(EpisodeDataModule):
         self.bank, self.pools, self.source = bank, pools, EpisodeSource(bank, pools, seeds)
         self._images_follow_device = self._fits_device(bank.images)
         self.pin_memory = self.loading.images_on != "device" and torch.cuda.is_available()
+
+    def _make_pools(self, bank: ImageBank) -> dict[str, ClassPool]:
+        groups = self.split_groups(bank) or {split: [classes] for split, classes in self.split_classes(bank).items()}
+        return {split: pool_of(bank, groups[split]) for split in SPLITS}
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Episode:
         """Makes the Episode: from task numbers where the images are on the device, else from the images gathered."""

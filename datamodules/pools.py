@@ -1,4 +1,4 @@
-"""From a bank and a list of classes to the pool that tasks are drawn from, refusing what cannot make a task."""
+"""From a bank and a list of classes to the pool that tasks are drawn from; and whether it can make a task."""
 
 import torch
 
@@ -6,27 +6,19 @@ from datamodules.image_bank import ImageBank
 from datamodules.sampling import ClassPool, EpisodeShape
 
 
-def checked_pool(bank: ImageBank, groups: list[list[int]], shape: EpisodeShape, split: str) -> ClassPool:
-    """Makes the pool of a split and checks that every task of `shape` can be drawn from it.
+def pool_of(bank: ImageBank, groups: list[list[int]]) -> ClassPool:
+    """Makes the pool of a split.
 
     Args:
         bank: The images.
         groups: The split's classes; all classes of a task come from one group. Usually a single group.
-        shape: The size of a task.
-        split: The split's name, for messages.
 
     Returns:
         The pool, on the CPU.
-
-    Raises:
-        ValueError: If a group has fewer than n_way classes, or a class too few images; names it, with the numbers.
     """
-    for group in groups:
-        where = f"the {split} split" if len(groups) == 1 else f"the {split} split's group of {_first(bank, group)}"
-        check_class_count(len(group), shape, where)
-    class_id = torch.tensor([c for group in groups for c in group])
+    class_id = torch.tensor([c for group in groups for c in group], dtype=torch.int64)
     size = torch.tensor([len(group) for group in groups])
-    pool = ClassPool(
+    return ClassPool(
         class_id=class_id,
         class_start=bank.class_start[class_id],
         class_size=bank.class_size[class_id],
@@ -34,8 +26,25 @@ def checked_pool(bank: ImageBank, groups: list[list[int]], shape: EpisodeShape, 
         group_size=size,
         first_half=None if bank.first_half is None else bank.first_half[class_id],
     )
+
+
+def check_pool(bank: ImageBank, pool: ClassPool, shape: EpisodeShape, split: str) -> None:
+    """Checks that every task of a size can be drawn from a split.
+
+    Args:
+        bank: The images.
+        pool: The split's.
+        shape: The size of a task.
+        split: The split's name, for messages.
+
+    Raises:
+        ValueError: If a group has fewer than n_way classes, or a class too few images; names it, with the numbers.
+    """
+    for start, size in zip(pool.group_start.tolist(), pool.group_size.tolist(), strict=True):
+        first = repr(bank.class_names[int(pool.class_id[start])]) if size else "an empty group"
+        alone = len(pool.group_size) == 1
+        check_class_count(size, shape, f"the {split} split" if alone else f"the {split} split's group of {first}")
     _check_class_sizes(bank, pool, shape, split)
-    return pool
 
 
 def check_class_count(count: int, shape: EpisodeShape, where: str) -> None:
@@ -64,7 +73,3 @@ def _check_class_sizes(bank: ImageBank, pool: ClassPool, shape: EpisodeShape, sp
             f"class {name!r} of the {split} split has {int(room[smallest])} images to draw from, but a task needs "
             f"{need} ({what}): lower k_shot or n_query, or leave the class out."
         )
-
-
-def _first(bank: ImageBank, group: list[int]) -> str:
-    return repr(bank.class_names[group[0]]) if group else "an empty group"

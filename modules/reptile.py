@@ -1,21 +1,21 @@
 """Reptile: first-order meta-learning by moving the initialisation towards the adapted weights."""
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from datamodules.counter import random_bits, random_order
 from datamodules.episode import Episode, Support
 from modules.backbones import Backbone, Conv4
 from modules.base import Learner
-from modules.functional.inner_loop import Update, adam, inner_loop, sgd
+from modules.functional.inner_loop import adam, inner_loop, sgd
 from modules.functional.mini_batches import mini_batch_indices, take
-from modules.functional.networks import Variables, for_each_task
+from modules.functional.networks import Variables, for_each_task, part
 from modules.gradient_learner import with_linear_head
-from modules.meta_sgd import key_of
 from modules.outer_loop import OuterLoop
+from modules.second_moments import SecondMoments, going_on
 from modules.settings import check_positive
 
 MINI_BATCH_STREAM = 1 << 20  # keeps the draws of mini-batches apart from those of tasks
@@ -72,9 +72,27 @@ class Reptile(Learner):
         self.inner_steps, self.inner_batch_size = inner_steps, inner_batch_size
         self.eval_inner_steps, self.eval_inner_batch_size = eval_inner_steps, eval_inner_batch_size
         self.inner_optimizer, self.inner_lr = inner_optimizer, inner_lr
-        carried = carry_moments and inner_optimizer == "adam"
-        self.carried = Moments(self.trainable(dict(self.named_parameters()))) if carried else None
+        carried = dict(self.named_parameters()) if carry_moments and inner_optimizer == "adam" else {}
+        if backbone.frozen:
+            carried = {name: value for name, value in carried.items() if "backbone." not in name}
+        self.carried = SecondMoments(carried) if carried else None
         self.transductive = transductive
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes a checkpoint from before moments were carried, for what does not train.
+
+        Raises:
+            ValueError: If it is to be trained on, which would be another training.
+        """
+        state = checkpoint["state_dict"]
+        if self.carried is not None and "carried.steps" not in state:
+            if self._trainer and self._trainer.training:
+                raise ValueError(
+                    "the checkpoint's inner Adam started empty in every task: set model.carry_moments to false to "
+                    "train it on."
+                )
+            state |= {f"carried.{name}": torch.zeros_like(value) for name, value in self.carried.named_buffers()}
+        super().on_load_checkpoint(checkpoint)
 
     def adapt(
         self, params: Variables, support: Support, n_way: int, steps: int, noise: Tensor | None
@@ -93,19 +111,12 @@ class Reptile(Learner):
             outputs = self.forward_network(fast_params | others, x)[..., :n_way]  # (T, B, n_way)
             return self.objective.loss(outputs, y).mean(1)  # (T,)
 
-        before = None if self.carried is None else params["carried.steps"]  # (T,) in training, () else
-        carried = {} if before is None else {name: params[f"carried.{key_of(name)}"] for name in shared}
-        moments = {name: value.expand_as(weights[name]) for name, value in carried.items()}
-        yield from inner_loop(mini_batch_loss, weights, self._rule(before), steps, moments=moments)
-        if before is not None and self.training:  # each task has its copy, of which the mean is kept
-            before.add_(steps)
-            for name, value in carried.items():
-                value.copy_(moments[name])
-
-    def _rule(self, before: Tensor | None) -> Update:
-        if self.inner_optimizer == "sgd":
-            return sgd(self.inner_lr)
-        return adam(self.inner_lr, before=None if before is None else before.flatten()[0])
+        if self.carried is None:
+            rule = adam(self.inner_lr) if self.inner_optimizer == "adam" else sgd(self.inner_lr)
+            yield from inner_loop(mini_batch_loss, weights, rule, steps)
+        else:
+            own = part(params, "carried.")
+            yield from inner_loop(mini_batch_loss, weights, going_on(own, weights, self.inner_lr, steps), steps)
 
     def predict(self, params: Variables, state: Variables, query_x: Tensor) -> Tensor:
         """Logits (T, Q, n_outputs) of the network with each task's weights."""
@@ -118,7 +129,8 @@ class Reptile(Learner):
         with torch.no_grad():
             *_, state = self.adapt(params, episode.support, episode.class_id.shape[1], self.inner_steps, noise)
             # The queries measure progress; they must not touch the running statistics that the support updates.
-            outputs = self.predict({name: value.clone() for name, value in params.items()}, state, episode.query_x)
+            of_network = {name: value.clone() for name, value in params.items() if name.startswith("network.")}
+            outputs = self.predict(of_network, state, episode.query_x)
         metrics = {
             "loss": self.objective.loss(outputs, episode.query_y).mean(),
             self.objective.score_name: self.objective.score(outputs, episode.query_y).mean(),
@@ -131,19 +143,3 @@ class Reptile(Learner):
         rounds = -(-steps * size // n_support)
         bits = random_bits(0, MINI_BATCH_STREAM, task_id, rounds * n_support)  # (T, rounds * S)
         return mini_batch_indices(random_order(bits.unflatten(1, (rounds, n_support))), size, steps)
-
-
-class Moments(nn.Module):
-    """What an optimiser carries from task to task: second moments, and the steps that they come from.
-
-    Args:
-        parameters: Those that it moves, by name.
-    """
-
-    steps: Tensor
-
-    def __init__(self, parameters: Variables) -> None:
-        super().__init__()
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
-        for name, parameter in parameters.items():
-            self.register_buffer(key_of(name), torch.zeros_like(parameter))

@@ -1,5 +1,8 @@
 """`--resume auto`: which run the same command began before, and the state that it goes on from."""
 
+import dataclasses
+import importlib
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +52,41 @@ def _without_length(config: dict[str, Any]) -> tuple[dict[str, Any], int | None]
     return config | {"trainer": trainer}, steps
 
 
-def _agree(stored: Any, wanted: Any) -> bool:
-    """Whether two configurations say the same where both say something: a later version may have more options."""
-    if isinstance(stored, dict) and isinstance(wanted, dict):
-        return all(_agree(stored[name], wanted[name]) for name in stored.keys() & wanted.keys())
-    return bool(stored == wanted)
+def _agree(stored: Any, wanted: Any, defaults: dict[str, Any] | None = None) -> bool:
+    """Whether two configurations say the same; an option that the stored one does not know yet must be at its default.
+
+    Args:
+        stored: A run's configuration, or a part of it.
+        wanted: The present one.
+        defaults: Of the options of this part, where they are known.
+    """
+    if not isinstance(stored, dict) or not isinstance(wanted, dict):
+        return bool(stored == wanted)
+    known = defaults or {}
+    for name, value in wanted.items():
+        if name not in stored:
+            if _plain(known.get(name, value)) != value:
+                return False
+        elif not _agree(stored[name], value, _defaults_in(wanted, name, known)):
+            return False
+    return True
+
+
+def _defaults_in(part: dict[str, Any], name: str, known: dict[str, Any]) -> dict[str, Any]:
+    """The defaults of what lies under a name: of a class's arguments, or of the fields of a settings object."""
+    if name == "init_args" and "class_path" in part:
+        module, _, kind = part["class_path"].rpartition(".")
+        arguments = inspect.signature(getattr(importlib.import_module(module), kind)).parameters
+        return {n: a.default for n, a in arguments.items() if a.default is not a.empty}
+    default = known.get(name)
+    return vars(default) if dataclasses.is_dataclass(default) else {}
+
+
+def _plain(default: Any) -> Any:
+    """A default as a configuration writes it."""
+    if dataclasses.is_dataclass(default) and not isinstance(default, type):
+        return {name: _plain(value) for name, value in vars(default).items()}
+    return list(default) if isinstance(default, tuple) else default
 
 
 def sound_state(run: RunFolder) -> tuple[Path, dict[str, Any], list[Path]] | None:

@@ -21,7 +21,6 @@ def inner_loop(
     steps: int,
     first_order: bool = False,
     keep_graph: bool = False,
-    moments: Variables | None = None,
 ) -> Iterator[Variables]:
     """Adapts T sets of weights by `steps` gradient steps, each on its own task's loss.
 
@@ -33,8 +32,6 @@ def inner_loop(
         first_order: Treat the inner gradients as constants when differentiating the result (FOMAML).
         keep_graph: Whether the result stays connected to `params`, so that an outer loss can be differentiated through
             the steps. False, in evaluation and for Reptile, needs the memory of one step only.
-        moments: What the optimiser begins with, name -> (T, *shape), and after the last step what it has come to; None:
-            nothing.
 
     Yields:
         The fast weights after 0, 1, ..., `steps` steps, name -> (T, *shape).
@@ -43,7 +40,7 @@ def inner_loop(
         Finn, Abbeel and Levine, "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks", ICML 2017,
         equation (1).
     """
-    moments = {} if moments is None else moments
+    moments: Variables = {}
     yield params
     for step in range(steps):
         if not keep_graph:
@@ -51,8 +48,7 @@ def inner_loop(
         with torch.enable_grad():
             loss = support_loss(step, params)  # (T,)
             gradients = task_gradients(loss, params, differentiable=keep_graph and not first_order)
-            params, moved = update(step, params, gradients, moments)
-            moments.update(moved)
+            params, moments = update(step, params, gradients, moments)
         yield params if keep_graph else {name: value.detach() for name, value in params.items()}
 
 
@@ -104,20 +100,22 @@ def adam(
     """Adam; with beta1 = 0, Reptile's inner optimiser, only the second moment is carried from step to step.
 
     Computes m <- beta1 * m + (1 - beta1) * g, v <- beta2 * v + (1 - beta2) * g^2 and theta <- theta - lr *
-    m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps), with m = v = 0 at the start of every task unless the inner loop
-    is given others.
+    m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps), with m = v = 0 at the start of every task unless the first step
+    is given moments.
 
     Args:
         lr: Step size.
         beta1: Decay of the mean gradient.
         beta2: Decay of the mean square.
         eps: Keeps the quotient finite.
-        before: () int64, the steps that the given moments come from; None: none.
+        before: () int64, the steps that the moments before the first one come from, with beta1 = 0; None: none.
 
     Reference:
         Kingma and Ba, "Adam", ICLR 2015, Algorithm 1; beta1 = 0 as in Nichol, Achiam and Schulman, "On First-Order
         Meta-Learning Algorithms", 2018, section 6.1.
     """
+    if before is not None and beta1:
+        raise ValueError("adam goes on from given moments with beta1 = 0 alone.")
 
     def update(step: int, params: Variables, gradients: Variables, moments: Variables) -> tuple[Variables, Variables]:
         # Fused: the step is bound by memory.
@@ -134,7 +132,8 @@ def adam(
             first = {f"first of {name}": (1 - beta1) * gradient for name, gradient in gradients.items()}
             moved |= {name: beta1 * moments[name] + value if moments else value for name, value in first.items()}
             direction = {name: moved[f"first of {name}"] / (1 - beta1 ** (step + 1)) for name in gradients}
-        return {n: torch.addcdiv(value, direction[n], root[n] + eps, value=-lr) for n, value in params.items()}, moved
+        divisor = {name: (root[name] + eps).to(value.dtype) for name, value in params.items()}
+        return {n: torch.addcdiv(value, direction[n], divisor[n], value=-lr) for n, value in params.items()}, moved
 
     return update
 

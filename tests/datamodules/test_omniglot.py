@@ -96,6 +96,14 @@ def test_small_alphabets_are_left_out_of_training_but_never_of_the_test(folders)
         module(folders, 9, split="within_alphabet", evaluation=Evaluation(n_way=2)).setup("fit")
 
 
+def test_a_checkpoint_of_many_ways_can_be_tested_within_alphabets(folders):
+    data = module(folders, 9, split="within_alphabet", evaluation=Evaluation(n_way=2, n_test_tasks=3))
+    data.setup("test")
+    assert data.episode("test", torch.arange(3)).class_id.shape == (3, 2)
+    with pytest.raises(ValueError, match="n_way = 9"):
+        data.setup("fit")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

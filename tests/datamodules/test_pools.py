@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from datamodules.image_bank import ImageBank
-from datamodules.pools import checked_pool
-from datamodules.sampling import EpisodeShape
+from datamodules.pools import check_pool, pool_of
+from datamodules.sampling import ClassPool, EpisodeShape
 
 SIZES = [6, 4, 9, 3, 5, 8]
 
@@ -13,6 +13,12 @@ SIZES = [6, 4, 9, 3, 5, 8]
 def make_bank(halves: list[int] | None = None) -> ImageBank:
     images = torch.zeros(sum(SIZES), 1, 2, 2, dtype=torch.uint8)
     return ImageBank.from_sizes(images, [f"Alphabet/character{c}" for c in range(len(SIZES))], SIZES, halves)
+
+
+def checked_pool(bank: ImageBank, groups: list[list[int]], shape: EpisodeShape, split: str) -> ClassPool:
+    pool = pool_of(bank, groups)
+    check_pool(bank, pool, shape, split)
+    return pool
 
 
 def test_a_pool_lists_where_its_classes_stand() -> None:

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from torch.optim import SGD, Adam, Optimizer
 from datamodules.episode import Episode
 from modules import OuterLoop, Reptile
 from modules.evaluation import score_tasks
+from modules.second_moments import SecondMoments, going_on
 from tests.learnable_images import TwoBlocks, make_data, make_episode
 from tests.training_runs import largest_difference, make_trainer, state_of
 
@@ -140,6 +142,51 @@ def test_the_second_moments_go_on_from_task_to_task(monkeypatch: pytest.MonkeyPa
     losses = score_tasks(learner, episode, both_protocols=False)["loss"]
     torch.testing.assert_close(losses, naive_losses(networks, episode, transductive=False))
     assert largest_difference(state_of(learner), state) == 0
+
+
+def test_the_second_moments_stay_float32_and_follow_the_gradients_in_half_precision() -> None:
+    rates = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        weight = {"w": torch.zeros(1, 4, dtype=dtype)}
+        moments = SecondMoments({"w": weight["w"][0]}).to(dtype)
+        assert moments.w.dtype == torch.float32
+        for step in range(3000):
+            gradient = torch.full_like(weight["w"], 1.0 if step < 1000 else 0.1)
+            copies = {name: value.expand(1, *value.shape).clone() for name, value in moments.named_buffers()}
+            moved, _ = going_on(copies, weight, LR, 1)(0, weight, {"w": gradient}, {})
+            assert moved["w"].dtype == dtype
+            for name, value in moments.named_buffers():
+                value.copy_(copies[name][0])
+        rates[dtype] = float(moments.w[0])  # type: ignore[index]
+    assert rates[torch.bfloat16] == pytest.approx(rates[torch.float32], rel=0.02)
+    assert rates[torch.float32] < 0.1
+
+
+def test_a_checkpoint_from_before_moments_were_carried(tmp_path: Path) -> None:
+    """It answers as it did, and is not trained on as something else."""
+    episode, before = make_episode(3), make_reptile()
+    trainer, data = make_trainer(precision="64-true", max_steps=2), make_data(meta_batch_size=5)
+    trainer.fit(before, datamodule=data)
+    trainer.save_checkpoint(tmp_path / "old.ckpt")
+    old = torch.load(tmp_path / "old.ckpt", weights_only=False)
+    learner = make_reptile(carry_moments=True)
+    learner.on_load_checkpoint(old)
+    learner.load_state_dict(old["state_dict"])
+    expected = score_tasks(before.eval(), episode, both_protocols=False)["loss"]
+    torch.testing.assert_close(score_tasks(learner.eval(), episode, both_protocols=False)["loss"], expected)
+    with pytest.raises(ValueError, match=r"set model\.carry_moments to false"):
+        make_trainer(precision="64-true", max_steps=4).fit(
+            make_reptile(carry_moments=True), datamodule=data, ckpt_path=str(tmp_path / "old.ckpt")
+        )
+
+
+def test_what_was_frozen_has_no_moment_to_go_on_from() -> None:
+    backbone = TwoBlocks(running_stats=True)
+    backbone.freeze()
+    learner = Reptile(3, backbone).eval()
+    learner.backbone.requires_grad_(True)  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match=r"network.backbone.layers.0.weight has no second moment .*carry_moments"):
+        score_tasks(learner, make_episode(3), both_protocols=False)
 
 
 @pytest.mark.parametrize("training", [True, False])
