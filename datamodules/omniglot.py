@@ -55,11 +55,11 @@ class Omniglot(BankDataModule):
         loading: Where the images are kept.
         seed: Seed of the training tasks.
         root: Folder of Omniglot, or of a folder omniglot/ or omniglot-py/ with it; None: the user's cache folder.
-        split: "vinyals": 1,028 / 172 / 423 characters over all alphabets. "vinyals_trainval": trains on the validation
-            characters too, as ProtoNet's authors do at last; a validation then says nothing, and needs
-            evaluation.leaks: warn. "lake": Lake's background alphabets for
-            training (25) and validation (5), his evaluation alphabets (20) for test. "within_alphabet": the same, and
-            all classes of a task come from one alphabet, which is harder.
+        split: "vinyals": 1,028 / 172 / 423 characters over all alphabets. "vinyals_trainval": training has the
+            validation characters too, 1,200, as in the ProtoNet paper; validation then says nothing, and
+            `evaluation.leaks` must be "warn". "lake": Lake's background alphabets for training (25) and validation (5),
+            his evaluation alphabets (20) for test. "within_alphabet": the same, and all classes of a task come from one
+            alphabet, which is harder.
         rotations: Whether a character turned by 90, 180 and 270 degrees counts as three more classes: in "all" splits
             (MAML, ProtoNet), in "train" alone (Reptile), or in "none".
         image_size: Side of the images in pixels.

@@ -21,8 +21,9 @@ class Variant(NamedTuple):
 
 
 NEAREST = Variant(("--data.resize", "nearest"))
-# The validation characters are trained on too, so no checkpoint can be chosen by them.
-TRAINVAL = ("--data.split", "vinyals_trainval", "--data.evaluation.leaks", "warn", "--checkpoint.tested", "last")
+# The validation characters are trained on too, so they can neither choose a checkpoint nor end the training.
+LAST = ("--checkpoint.tested", "last", "--early_stopping.patience", "null")
+TRAINVAL = ("--data.split", "vinyals_trainval", "--data.evaluation.leaks", "warn", *LAST)
 SUMMED_LOSS = Variant(("--model.inner_lr", "2.0"))
 NORM_STAYS = Variant(("--model.adapt_norm", "false"))
 NO_ROTATIONS = Variant(("--data.rotations", "none"), ("--data.rotations", "all"))
@@ -57,7 +58,7 @@ VARIANTS: dict[str, dict[str, Variant]] = {
         "nearest": NEAREST,
         "summed_loss": SUMMED_LOSS,
         "norm_stays": NORM_STAYS,
-        "small_weights": Variant(("--model.backbone", "reproduction.other_ways.SmallMLP")),
+        "small_weights": Variant(("--model", "reproduction.other_ways.SmallWeights")),
     },
     "reptile_omniglot_5w1s": {
         "nearest": NEAREST,

@@ -1,4 +1,7 @@
-"""What authors' code does otherwise, and no user needs: settings of the ablations alone."""
+"""What authors' code does otherwise, and no user needs: settings of the ablations alone.
+
+The constructors pass everything on, so that the configuration has the arguments of the base.
+"""
 
 import dataclasses
 from typing import Any
@@ -7,11 +10,11 @@ from torch import nn
 
 from datamodules import Omniglot
 from datamodules.image_bank import ImageBank
-from modules import MAML, MLP, Conv4
+from modules import MAML, Conv4
 
 
 class NormalHead(MAML):
-    """MAML whose output layer begins with weights of N(0, 1) and no bias, as in its authors' code for Omniglot."""
+    """MAML whose output layer begins with weights of N(0, 1) and a bias of 0, as in its authors' code for Omniglot."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -20,14 +23,19 @@ class NormalHead(MAML):
         nn.init.zeros_(head.bias)  # type: ignore[arg-type]
 
 
-class SmallMLP(MLP):
-    """MLP whose weights begin at N(0, 0.01^2), cut off at two standard deviations, as those of MAML's authors."""
+class SmallWeights(MAML):
+    """MAML whose linear layers begin with weights of N(0, 0.01^2), cut off at two standard deviations, and biases of 0.
+
+    So do all layers of its authors' fully connected network.
+    """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         for layer in self.modules():
             if isinstance(layer, nn.Linear):
                 nn.init.trunc_normal_(layer.weight, std=0.01, a=-0.02, b=0.02)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
 
 
 class Conv4ByTorch(Conv4):

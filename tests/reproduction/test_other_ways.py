@@ -6,8 +6,8 @@ from torch import nn
 
 from datamodules import Omniglot
 from datamodules.image_bank import ImageBank
-from modules import MAML, Conv4
-from reproduction.other_ways import Conv4ByTorch, InkIs0, NormalHead, SmallMLP
+from modules import MAML, MLP, Conv4
+from reproduction.other_ways import Conv4ByTorch, InkIs0, NormalHead, SmallWeights
 
 
 def test_the_output_layer_is_drawn_from_n_0_1() -> None:
@@ -22,11 +22,13 @@ def test_the_output_layer_is_drawn_from_n_0_1() -> None:
     assert all(torch.equal(value, changed[name]) for name, value in plain.items() if "head" not in name)
 
 
-def test_the_mlp_begins_with_small_weights() -> None:
+def test_all_layers_begin_with_small_weights() -> None:
     torch.manual_seed(0)
-    layers = [layer for layer in SmallMLP(input_shape=[1, 28, 28]).modules() if isinstance(layer, nn.Linear)]
-    assert layers
+    learner = SmallWeights(backbone=MLP(input_shape=[1, 28, 28]))
+    layers = [layer for layer in learner.modules() if isinstance(layer, nn.Linear)]
+    assert learner.network.get_submodule("head") in layers
     for layer in layers:
+        assert not layer.bias.any()
         assert 0.015 < layer.weight.detach().abs().max() <= 0.02
         assert 0.007 < layer.weight.detach().std() < 0.01
 
