@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from datamodules.augmentation import Augmentation, augmented
 from datamodules.base import EpisodeDataModule
+from datamodules.contents import Contents, combined_digest, contents_of
 from datamodules.episode import Episode
 from datamodules.episode_source import EpisodeSource
 from datamodules.feature_bank import Embedding, load_features
@@ -56,6 +57,7 @@ class BankDataModule(EpisodeDataModule):
         self.loading, self.augmentation = loading, augmentation
         self.num_workers = loading.num_workers
         self.bank: ImageBank | None = None
+        self._contents: Contents | None = None
         self.pools: dict[str, ClassPool] = {}
         self.leaks: list[str] = []
         self.source: EpisodeSource | None = None
@@ -95,6 +97,28 @@ class BankDataModule(EpisodeDataModule):
         """Makes later loaders emit the features of a frozen backbone in place of images; None: images again."""
         self._embedding = embedding if self.loading.cache_features else None
 
+    @property
+    def contents(self) -> Tensor:
+        """(N,) int64: the digests of the bank's images, computed once and kept beside the cache."""
+        assert self.bank is not None, "setup() comes first"
+        if self._contents is None:
+            self._contents = contents_of(self.bank)
+        return self._contents.digest
+
+    def identity(self) -> str:
+        """16 hexadecimal digits that say what the data are: each split's classes by name and their images' contents.
+
+        Where the data lie, the times of the files and how images are loaded make no difference.
+        """
+        assert self.bank is not None, "setup() comes first"
+        parts: list[str | Tensor] = []
+        for split, classes in self.split_classes(self.bank).items():
+            parts.append(split)
+            for c in classes:
+                first, size = int(self.bank.class_start[c]), int(self.bank.class_size[c])
+                parts += [self.bank.class_names[c], self.contents[first : first + size]]
+        return combined_digest(*parts)
+
     def trained_classes(self) -> list[str]:
         """The names of the classes that training shows, a turned one under its own."""
         return class_origins(self.bank, self.pools["train"].class_id.tolist()) if self.bank is not None else []
@@ -125,6 +149,7 @@ class BankDataModule(EpisodeDataModule):
         """Fills the cache, once on each machine."""
         if self.bank is None:  # every Trainer that is given this module asks again
             self.bank = self.build_bank()
+            self._contents = contents_of(self.bank)
 
     def setup(self, stage: str) -> None:
         """Loads the bank and checks that the splits can make their tasks and that no two share a class or an image.

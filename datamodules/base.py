@@ -74,6 +74,12 @@ class EpisodeDataModule(pl.LightningDataModule):
     def adopt(self, input_spec: dict[str, Any]) -> None:
         """Takes what the checkpoint's learner expects of an input; a data set of its own inputs knows that itself."""
 
+    def identity(self) -> str:
+        """Says what the data are: the same wherever they lie and however they are loaded; "" where nothing but the
+        configuration says it.
+        """
+        return ""
+
     def trained_classes(self) -> list[str]:
         """The names of the classes that training shows, which no result may be measured on; none without classes."""
         return []

@@ -25,6 +25,8 @@ class ImageBank:
         first_half: (n_classes,) int64, or None. Where given, an episode's support comes from the first
             `first_half[c]` images of class c and its query from the rest, or the other way round.
         cached: the cache's folder that the images come from, or None.
+        turns: 4 where classes turned by quarter turns follow the unturned ones, else 1; the first N / turns images and
+            n_classes / turns classes are the unturned ones.
     """
 
     images: Tensor
@@ -33,6 +35,7 @@ class ImageBank:
     class_size: Tensor
     first_half: Tensor | None = None
     cached: Path | None = None
+    turns: int = 1
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
@@ -97,4 +100,5 @@ class ImageBank:
             self.class_size.repeat(4),
             None if self.first_half is None else self.first_half.repeat(4),
             self.cached,
+            len(turns),
         )
