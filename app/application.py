@@ -9,11 +9,13 @@ from typing import Any
 
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers.logger import Logger
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from app.allocator import keep_freed_memory
 from app.arguments import without_option
 from app.checkpoints.choice import best_checkpoint
 from app.checkpoints.configuration import changed_arguments, check_same_objective
+from app.checkpoints.continuation import Beginning
 from app.checkpoints.file import DamagedCheckpointError, WholeCheckpoints, load_whole
 from app.checkpoints.run_checkpoint import RunCheckpoint
 from app.command_line import CommandLine
@@ -23,7 +25,7 @@ from app.own_classes.answers import Answers
 from app.own_classes.calibration import KEY, add_to_checkpoint, calibrate
 from app.quiet import silence_known_messages
 from app.runs.files import RunFiles, config_text
-from app.runs.folder import RUN_FOLDER_VARIABLE, RunFolder, new_run_folder
+from app.runs.folder import RUN_FOLDER_VARIABLE, RunFolder, configuration_of, new_run_folder
 from app.runs.interruption import Interruption
 from app.runs.metrics_file import MetricsFile
 from app.runs.predictions import PredictionsFile
@@ -59,6 +61,11 @@ class Application(CommandLine):
         super().__init__(arguments, callbacks)
 
     @property
+    def continued(self) -> RunFolder | None:
+        """The run whose folder this one goes on in."""
+        return None if self.origin is None else self.origin.run
+
+    @property
     def is_first(self) -> bool:
         """Whether this is the process that writes."""
         return process_rank() == 0
@@ -91,15 +98,22 @@ class Application(CommandLine):
             self.datamodule.adopt(self.loaded.get("input_spec", {}))
         self.datamodule.prepare_data()
         self.datamodule.setup(self.command)
+        if self.command == "fit":
+            self._decide_origin()
+            if self.weights_follow and self.loaded is None:  # none of the runs is this one
+                self._build_again()
+                return
         if self.loaded is not None:
             scored = {"fit": ("val", "test"), "validate": ("val",)}.get(self.command, ("test",))
             self.datamodule.check_unseen(self.loaded.get(TRAINED_CLASSES, []), scored)
         self.model.setup(self.command)
         self._dump_config()
-        origin = self.options["ckpt_path"] if self.command == "fit" and self.continued is None else None
-        self.run_files.config = config_text(self.config_dump, origin)
-        self.run_files.step = self.loaded["global_step"] if self.loaded is not None else 0
-        self._choose_folder()
+        begun_from = self._begun_from()
+        self._choose_folder(config_text(self.config_dump, begun_from))
+        self.run_files.describe(self.config_dump, begun_from, self.datamodule.identity())
+        self.run_files.step = 0 if self.origin is None else self.origin.step
+        if self.origin is not None:
+            rank_zero_only(print)(self.origin.line(self.run))
         built = self.config_init[self.command]
         self.checkpointing: RunCheckpoint = built["checkpoint"]
         self.checkpointing.dirpath = os.path.realpath(self.run.checkpoints)
@@ -109,6 +123,21 @@ class Application(CommandLine):
         if self.command in ("predict", "export"):
             self._prepare_answers(built["answers"])
         self.trainer.loggers = self._loggers()
+
+    def _build_again(self) -> None:
+        """Builds all anew, from the network's own first weights."""
+        self.own_runs = [] if self.origin is None or self.origin.run is None else [self.origin.run]
+        self._set_seed()
+        self.instantiate_classes()
+        self.after_instantiate_classes()
+
+    def _begun_from(self) -> str | None:
+        """The other run's checkpoint that the run began from, as config.yaml keeps it."""
+        if self.origin is None:
+            return None
+        if self.origin.run is not None:
+            return (configuration_of(self.origin.run) or {}).get("ckpt_path")
+        return str(self.origin.path)
 
     def _prepare_answers(self, answers: Answers) -> None:
         """Chooses what is written: the answers for a user's images, or those for the test tasks."""
@@ -161,7 +190,7 @@ class Application(CommandLine):
                 f"No validation came before the end (they come every {self.trainer.val_check_interval:,} steps): "
                 "testing the last weights instead of the best."
             )
-        if self.loaded is not None and self.loaded["global_step"] >= self.trainer.global_step and self.is_first:
+        if self.origin is not None and self.origin.step >= self.trainer.global_step and self.is_first:
             print(f"Nothing was left to train: the run is at step {self.trainer.global_step:,}.")
         tested = os.path.relpath(self.run.last_checkpoint) if tests_last else best
         self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=tested, weights_only=True, verbose=False)
@@ -193,15 +222,15 @@ class Application(CommandLine):
 
     # ---- the run
 
-    def _choose_folder(self) -> None:
+    def _choose_folder(self, config: str) -> None:
         chosen = self.continued
         if chosen is None:
-            chosen = new_run_folder(self.root, self.name, self.command, self.run_files.config, process_rank())
+            chosen = new_run_folder(self.root, self.name, self.command, config, process_rank())
         self.run.path, self.run.created = chosen.path, chosen.created
         os.environ[RUN_FOLDER_VARIABLE] = str(chosen.path)
         if self.command == "fit" and self.is_first:
             self.lock.acquire(self.run.path)
-            for path in self.damaged:  # so that it does not take the place of the sound one before it
+            for path in self.origin.damaged if self.origin else []:  # so that it does not take the place of the sound one before it
                 path.rename(path.with_name(f"damaged-{path.name}"))
 
     def _loggers(self) -> list[Logger]:

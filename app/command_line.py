@@ -10,19 +10,22 @@ from pytorch_lightning.cli import ArgsType, LightningArgumentParser, LightningCL
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from app import parser as parsing
-from app.arguments import DEFAULT_CONFIG, config_files, option_values, run_name
+from app.arguments import config_files, option_values, run_name
 from app.checkpoints.choice import choose_checkpoint
 from app.checkpoints.configuration import (
-    changed_arguments,
     check_same_method,
     checkpoint_config,
     data_class,
     objective_of,
     read_checkpoint,
 )
-from app.checkpoints.resumption import fallback_of, find_run, sound_state
+from app.checkpoints.continuation import Beginning, Training
+from app.checkpoints.origin import FitOrigin, first_of
+from app.checkpoints.resumption import find_runs
 from app.checkpoints.run_checkpoint import RunCheckpoint
-from app.errors import UsageError, process_rank
+from app.checkpoints.stored_configuration import fit_configuration, of_classes, run_name_in, shapes_of
+from app.default_configuration import default_configuration, default_run_name, fitting_backbone, run_name_of
+from app.errors import UsageError
 from app.own_classes.answers import Answers
 from app.runs.early_stopping import EarlyStopping
 from app.runs.episode_picture import EpisodePicture
@@ -36,9 +39,9 @@ from datamodules.task_sizes import largest
 from modules import Learner
 from modules.weights import weights_follow
 
-RESUME_HELP = """"auto": go on with the newest run of this name and configuration, from its last sound checkpoint, or
-    begin one. A run with fewer steps is taken for the beginning of this one if its step sizes are the same. For jobs
-    that are started again by the same command."""
+RESUME_HELP = """"auto": go on with the newest run of this name, configuration and data, from its last sound checkpoint,
+    or begin one. A run with fewer steps is taken for the beginning of this one if its learning rates are the same. For
+    jobs that are started again by the same command."""
 
 
 class CommandLine(LightningCLI):
@@ -54,8 +57,8 @@ class CommandLine(LightningCLI):
         self.command = arguments[0]
         self.checkpoint: Path | None = None
         self.loaded: dict[str, Any] | None = None
-        self.continued: RunFolder | None = None  # the run whose folder this one goes on in
-        self.damaged: list[Path] = []  # its checkpoints that cannot be read
+        self.origin: FitOrigin | None = None  # of `fit`
+        self.own_runs: list[RunFolder] = []  # that --resume auto may go on with, once the data are known
         self.lock = RunLock()
         super().__init__(
             Learner,
@@ -104,28 +107,43 @@ class CommandLine(LightningCLI):
         """Parses the command line after what it leaves unsaid: the default configuration, or the checkpoint's own."""
         options = list(parsing.option_names(self._subcommand_parsers[self.command]))
         parsing.PARSED.arguments, parsing.PARSED.options = self.arguments, options
-        self.config = parser.parse_args([self.command, *self._unsaid_arguments(), *self.arguments[1:]])
+        unsaid = self._unsaid_configuration()
+        self._parse(parser, unsaid)
+        if self.command == "fit" and unsaid is not None and self.loaded is None:
+            model, data = (self.options[section].as_dict() for section in ("model", "data"))
+            backbone = fitting_backbone(model, data, self.arguments)
+            if backbone is not None and backbone != model["init_args"]["backbone"]:
+                unsaid["model"].setdefault("init_args", {})["backbone"] = backbone
+                self._parse(parser, unsaid)
+
+    def _parse(self, parser: LightningArgumentParser, unsaid: dict[str, Any] | None) -> None:
+        before = [] if unsaid is None else ["--config", json.dumps(unsaid)]
+        self.config = parser.parse_args([self.command, *before, *self.arguments[1:]])
         self.options = self.config[self.command]
 
     def _parse_ckpt_path(self) -> None:
         """Lightning's own reading of the checkpoint would undo the command line's overrides."""
 
-    def _unsaid_arguments(self) -> list[str]:
+    def _unsaid_configuration(self) -> dict[str, Any] | None:
+        """What stands behind the command line; None where a configuration file does, or where help is asked for."""
         given = option_values(self.arguments, "--ckpt_path")
         if {"-h", "--help"} & set(self.arguments) or any(".help" in argument for argument in self.arguments):
-            return []
+            return None
         if self.command == "fit":
             if config_files(self.arguments):
-                return []
-            run = run_of(Path(given[-1])) if given else None
-            return ["--config", str(DEFAULT_CONFIG if run is None else run.path / "config.yaml")]
+                return None
+            if not given:
+                return default_configuration(self.arguments)
+            self._load_checkpoint(given[-1])
+            assert self.loaded is not None
+            return fit_configuration(self.loaded, self.arguments, parsing.PARSED.options)
         if not given:
             raise UsageError(
                 f"{self.command} needs --ckpt_path: a checkpoint, a run's folder, or the word best or last"
             )
-        self._load_checkpoint(given[-1], run_name(self.arguments))
+        self._load_checkpoint(given[-1])
         assert self.loaded is not None
-        return ["--config", json.dumps(checkpoint_config(self.loaded, self._other_data(self.loaded)))]
+        return checkpoint_config(self.loaded, self._other_data(self.loaded))
 
     def _other_data(self, loaded: dict[str, Any]) -> str | None:
         """The data set that the command line names, where it is not the checkpoint's own."""
@@ -144,15 +162,22 @@ class CommandLine(LightningCLI):
 
     @property
     def name(self) -> str:
-        """The run's name."""
+        """The run's name: its configuration file's; else that of its checkpoint's run, if it trains the same there."""
+        if config_files(self.arguments):
+            return run_name(self.arguments)
         run = run_of(self.checkpoint) if self.checkpoint else None
-        if run is not None and not config_files(self.arguments):
-            return run.path.absolute().parent.name
-        return run_name(self.arguments)
+        name = run.path.absolute().parent.name if run is not None else run_name_in(self.loaded or {})
+        if self.command != "fit":
+            return default_run_name(self.arguments) if name is None else name
+        model, data = (self.options[section]["class_path"] for section in ("model", "data"))
+        if name is None or (self.loaded is not None and not of_classes(self.loaded, model, data)):
+            return run_name_of(model, self.options["data"].as_dict())
+        return name
 
     def instantiate_classes(self) -> None:
-        """Builds all; no file of weights is needed where those of a checkpoint follow."""
-        with nullcontext() if self.loaded is None else weights_follow():
+        """Builds all; no file of weights is read where those of a checkpoint follow."""
+        self.weights_follow = self.loaded is not None or any(run.states() for run in self.own_runs)
+        with weights_follow() if self.weights_follow else nullcontext():
             super().instantiate_classes()
 
     def before_instantiate_classes(self) -> None:
@@ -167,51 +192,46 @@ class CommandLine(LightningCLI):
                 raise UsageError("--resume auto finds the checkpoint by itself: leave --ckpt_path out")
             if self.options["trainer"].get("overfit_batches"):
                 raise UsageError("trainer.overfit_batches cannot be resumed: leave --resume out")
-            self._find_own_run()
-        elif self.command == "fit" and given:
-            self._load_checkpoint(given, self.name)
-        if self.loaded is not None and self.checkpoint is not None:
+            self._dump_config()
+            self.own_runs = find_runs(self.root, self.name, self.config_dump)
+        elif self.command == "fit" and given and self.loaded is None:
+            self._load_checkpoint(given)
+        elif self.command != "fit" and self.loaded is not None and self.checkpoint is not None:
             check_same_method(self.loaded, self.checkpoint, self.options["model"]["class_path"])
-            if self.command == "fit":
-                self._say_what_changed()
         self.options["ckpt_path"] = str(self.checkpoint) if self.checkpoint else None
 
-    def _find_own_run(self) -> None:
-        self._dump_config()
-        self.continued = find_run(self.root, self.name, self.config_dump)
-        if self.continued is not None:
-            self._load_state_of(self.continued)
-            step = f"from step {self.loaded['global_step']:,}" if self.loaded else "from its beginning"
-            rank_zero_only(print)(f"Going on with {self.continued.path} {step}.")
-
-    def _load_checkpoint(self, given: str, name: str) -> None:
-        chosen = choose_checkpoint(given, self.root, name)
+    def _load_checkpoint(self, given: str) -> None:
+        files = config_files(self.arguments)
+        name = run_name(self.arguments) if files else default_run_name(self.arguments)
+        chosen = choose_checkpoint(given, self.root, name, to_train=self.command == "fit")
         if chosen is None:
             hint = ": leave --ckpt_path out, or set --resume auto in its place" if self.command == "fit" else ""
             raise UsageError(f"--ckpt_path {given}: there is no run of {name} in {self.root}/{hint}")
-        own = fallback_of(chosen) if self.command == "fit" else None
-        if own is not None:
-            self.continued = own
-            self._load_state_of(own)
-        if self.loaded is None:
+        if self.command == "fit":
+            self.origin = FitOrigin.at(chosen)
+            self.checkpoint, self.loaded = self.origin.path, self.origin.contents
+        else:
             self.checkpoint, self.loaded = chosen, read_checkpoint(chosen)
 
-    def _load_state_of(self, run: RunFolder) -> None:
-        if process_rank() == 0:
-            self.lock.acquire(run.path)  # first: a process that is about to end may still write a newer state
-        state = sound_state(run)
-        if state is None:
+    def _decide_origin(self) -> None:
+        """Decides, now that the data are known, whether a run goes on or another begins, and from which state."""
+        self._dump_config()
+        now = Training(self.config_dump, self.datamodule.identity(), shapes_of(self.model.state_dict()))
+        if self.options.get("resume"):
+            self.origin = first_of(self.own_runs, now)
+        elif self.origin is not None:
+            self.origin.decide(now)
+        if self.origin is None:
             return
-        self.checkpoint, self.loaded, self.damaged = state
-        for path in self.damaged:
-            rank_zero_only(print)(f"{path} is damaged: going on from {self.checkpoint} instead.")
-
-    @rank_zero_only
-    def _say_what_changed(self) -> None:
-        assert self.loaded is not None
-        config = {key: self.options[key].as_dict() for key in ("model", "data")}
-        for change in changed_arguments(self.loaded, config):
-            print(f"Not as in the run that is continued: {change}")
+        if self.origin.run is not None:
+            self.origin.claim(self.lock)
+            for path in self.origin.damaged:
+                rank_zero_only(print)(f"{path} is damaged: going on from {self.origin.path} instead.")
+        self.checkpoint, self.loaded = self.origin.path, self.origin.contents
+        if self.origin.beginning is Beginning.AT_STEP_0:
+            self.origin.give_weights(self.model)
+        goes_on = self.checkpoint is not None and self.origin.beginning is not Beginning.AT_STEP_0
+        self.config_init[self.command]["ckpt_path"] = str(self.checkpoint) if goes_on else None
 
 
 def _trainer_class(command: str) -> type[Trainer]:

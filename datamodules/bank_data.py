@@ -240,7 +240,7 @@ class BankDataModule(EpisodeDataModule):
         return None if self._images_follow_device else lambda task_id: self._draw(split, task_id, in_features=True)
 
     def _loader(
-        self, split: str, batch_size: int, n_tasks: int | None, first_batch: int | Callable[[], int] = 0
+        self, split: str, batch_size: int, n_tasks: int | None, first_task: int | Callable[[], int] = 0
     ) -> DataLoader[Any]:
         self._look_features_up(split)
-        return super()._loader(split, batch_size, n_tasks, first_batch)
+        return super()._loader(split, batch_size, n_tasks, first_task)

@@ -12,7 +12,7 @@ from datamodules.episode import CLASSIFICATION, Episode, Objective
 from datamodules.sampling import EpisodeShape
 from datamodules.settings import Evaluation
 from datamodules.task_sizes import Count, TaskSizes
-from datamodules.task_stream import TaskStream
+from datamodules.task_stream import StreamPosition, TaskStream
 
 
 class EpisodeDataModule(pl.LightningDataModule):
@@ -55,6 +55,8 @@ class EpisodeDataModule(pl.LightningDataModule):
         # of each split's tasks; of those of training the largest
         self.shapes = {"train": self.train_sizes.largest, "val": held_out, "test": held_out}
         self.meta_batch_size, self.evaluation, self.seed = meta_batch_size, evaluation, seed
+        self._stream = StreamPosition(0, 0, meta_batch_size)
+        self._tasks_drawn: int | None = None  # before the training that is about to begin, as its checkpoint says
 
     # ---- what a data set implements
 
@@ -111,8 +113,9 @@ class EpisodeDataModule(pl.LightningDataModule):
             )
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """An endless stream, from the first batch that this run has not trained on yet."""
-        return self._loader("train", self.meta_batch_size, n_tasks=None, first_batch=self._batches_trained)
+        """An endless stream, from the first task that this run has not trained on yet."""
+        self._begin_stream()
+        return self._loader("train", self.meta_batch_size, n_tasks=None, first_task=self._tasks_trained)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """The validation tasks."""
@@ -145,14 +148,15 @@ class EpisodeDataModule(pl.LightningDataModule):
         return self._converted(self.draw(split, task_id))
 
     def shape_of(self, split: str, task_id: Tensor) -> EpisodeShape:
-        """The size of tasks (T,) of one batch.
+        """The size of tasks (T,) of one batch, whose number is that of its first task over the batch size.
 
         Raises:
             ValueError: If training tasks are of several batches, whose sizes differ.
         """
         if split != "train" or not self.train_sizes.vary:
             return self.shapes[split]
-        batches = (task_id // self.meta_batch_size).unique().tolist()
+        shift = self._stream.first_task % self.meta_batch_size  # of a stream that goes on from another batch size
+        batches = ((task_id - shift) // self.meta_batch_size).unique().tolist()
         if len(batches) != 1:
             raise ValueError(
                 f"training tasks of different batches have different sizes: ask for those of one, got {len(batches)} "
@@ -183,13 +187,42 @@ class EpisodeDataModule(pl.LightningDataModule):
             return "train"
         return "val" if self.trainer.validating or self.trainer.sanity_checking else "test"
 
-    def _batches_trained(self) -> int:
-        """How many batches the run has trained on: after a resume, or in a further epoch, the stream goes on there."""
+    def _tasks_trained(self) -> int:
+        """How many tasks the run has trained on: after a resume, or in a further epoch, the stream goes on there."""
         if self.trainer is None or getattr(self.trainer, "overfit_batches", False):
             return 0
+        return self._stream.task_of(self._batches_trained)
+
+    @property
+    def _batches_trained(self) -> int:
         # "processed" and not "ready": a batch that an interruption broke off is still to be trained on.
-        total = self.trainer.fit_loop.epoch_loop.batch_progress.total
-        return total.processed  # type: ignore[attr-defined]  # Lightning declares the base class, which lacks it
+        total: Any = self.trainer.fit_loop.epoch_loop.batch_progress.total if self.trainer else None
+        return total.processed if self.trainer else 0
+
+    def _begin_stream(self) -> None:
+        """Lets the stream begin where the Trainer does: at its first task, or after the tasks that were drawn before.
+
+        Counted in tasks: the batches before may have been of another size.
+        """
+        if self._tasks_drawn is not None:
+            self._stream = StreamPosition(self._batches_trained, self._tasks_drawn, self.meta_batch_size)
+        elif self._batches_trained == 0:
+            self._stream = StreamPosition(0, 0, self.meta_batch_size)
+        self._tasks_drawn = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many training tasks the outer steps so far have taken; Lightning keeps it in checkpoints."""
+        outer = getattr(getattr(self.trainer, "lightning_module", None), "outer", None)
+        accumulated = 0
+        if self.trainer is not None and outer is not None:
+            current: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
+            accumulated = current.processed % outer.accumulate_batches  # of a step that is not complete: drawn again
+        return {"tasks_drawn": self._stream.task_of(self._batches_trained - accumulated)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Makes training go on after the tasks that were drawn, in batches of today's size."""
+        if self.trainer is None or self.trainer.state.fn == "fit":
+            self._tasks_drawn = state_dict["tasks_drawn"]
 
     @property
     def _world_size(self) -> int:
@@ -200,10 +233,10 @@ class EpisodeDataModule(pl.LightningDataModule):
         return None
 
     def _loader(
-        self, split: str, batch_size: int, n_tasks: int | None, first_batch: int | Callable[[], int] = 0
+        self, split: str, batch_size: int, n_tasks: int | None, first_task: int | Callable[[], int] = 0
     ) -> DataLoader[Any]:
         rank = self.trainer.global_rank if self.trainer else 0
-        stream = TaskStream(batch_size, first_batch, n_tasks, rank, self._world_size, self._gatherer(split))
+        stream = TaskStream(batch_size, first_task, n_tasks, rank, self._world_size, self._gatherer(split))
         return DataLoader(stream, batch_size=None, num_workers=self.num_workers, pin_memory=self.pin_memory)
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from datamodules.base import EpisodeDataModule
+from datamodules.contents import combined_digest
 from datamodules.counter import random_bits, random_order
 from datamodules.episode import REGRESSION, Episode
 from datamodules.sampling import SPLITS
@@ -73,6 +74,10 @@ class Sinusoid(EpisodeDataModule):
     def input_shape(self) -> tuple[int, ...]:
         """(1,): x; (3,): x, amplitude and phase."""
         return (3,) if self.oracle else (1,)
+
+    def identity(self) -> str:
+        """Says which functions these are: those of which protocol, seen by themselves or with their parameters."""
+        return combined_digest(self.variant, str(self.oracle))
 
     def draw(self, split: str, task_id: Tensor) -> Episode:
         """The tasks of these numbers (T,) of "train", "val" or "test", on the device of `task_id`."""

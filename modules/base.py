@@ -20,7 +20,7 @@ from modules.functional.task_layout import choose_chunk, choose_strategy
 from modules.method import Method
 from modules.outer_gradient import OuterGradient, task_means
 from modules.outer_loop import OuterLoop
-from modules.resume_point import begin_with_validation, rewind_to_outer_step
+from modules.resume_point import apply_outer_settings, begin_with_validation, rewind_to_outer_step
 from modules.task_chunks import TaskChunks
 
 TRAINED_CLASSES = "trained_classes"  # a checkpoint's key
@@ -292,5 +292,7 @@ class Learner(Method):
             self._chunks.size = min(sizes, default=None)  # one that was halved stays so
         self.train_metrics = checkpoint.get("train_metrics", {})
         rewind_to_outer_step(checkpoint, self.outer.accumulate_batches)
+        if self._trainer and self._trainer.state.fn == "fit":
+            apply_outer_settings(checkpoint, self.outer, self._trainer.max_steps)
         if self._trainer:  # it loads the weights before it gives the model its precision: "64-true" would lose digits
             self._trainer.precision_plugin.convert_module(self)

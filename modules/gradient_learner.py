@@ -42,7 +42,7 @@ class GradientLearner(Learner):
         for name, steps in (("inner_steps", inner_steps), ("eval_inner_steps", eval_inner_steps)):
             if steps is not None and steps < 0:
                 raise ValueError(f"{name} must be 0 or more, got {steps}.")
-        backbone = Conv4() if backbone is None else backbone
+        backbone = Conv4(**self.default_backbone) if backbone is None else backbone
         super().__init__(with_linear_head(backbone, n_way), outer)
         self.fixed_way, self.input_shape = n_way, backbone.input_shape
         self.inner_steps = inner_steps

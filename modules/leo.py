@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +63,7 @@ class LEO(Learner):
     """
 
     objectives = ("classification",)
+    default_backbone: ClassVar[dict[str, Any]] = {"downsample": "pool", "reduce": "flatten", "running_stats": True}
 
     def __init__(
         self,
@@ -89,7 +90,7 @@ class LEO(Learner):
             raise ValueError(
                 f"finetuning_steps must be 0 or more and dropout in [0, 1), got {finetuning_steps} and {dropout}."
             )
-        backbone = Conv4(downsample="pool", reduce="flatten", running_stats=True) if backbone is None else backbone
+        backbone = Conv4(**self.default_backbone) if backbone is None else backbone
         super().__init__(backbone, outer)
         self.save_hyperparameters()
         self.input_shape, self.feature_dim, self.latent_size = backbone.input_shape, backbone.feature_dim, latent_size

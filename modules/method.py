@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import pytorch_lightning as pl
 import torch
@@ -43,6 +43,7 @@ class Method(pl.LightningModule):
     changes_with_step = False  # whether the outer gradient is another function at another `outer_step`
     # whether a task's queries see each other, through batch statistics, in the headline score
     transductive: bool = False
+    default_backbone: ClassVar[dict[str, Any]] = {}  # Conv4's arguments in the backbone that no argument gives
 
     def __init__(self, network: nn.Module, outer: OuterLoop) -> None:
         super().__init__()

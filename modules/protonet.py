@@ -1,7 +1,7 @@
 """Prototypical networks."""
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,7 @@ class ProtoNet(Learner):
     """
 
     objectives = ("classification",)  # prototypes are those of classes
+    default_backbone: ClassVar[dict[str, Any]] = {"downsample": "pool", "reduce": "flatten", "running_stats": True}
 
     def __init__(
         self,
@@ -41,7 +42,7 @@ class ProtoNet(Learner):
         outer: OuterLoop = OuterLoop(schedule="step"),
         distance: Literal["euclidean", "cosine"] = "euclidean",
     ) -> None:
-        backbone = Conv4(downsample="pool", reduce="flatten", running_stats=True) if backbone is None else backbone
+        backbone = Conv4(**self.default_backbone) if backbone is None else backbone
         super().__init__(backbone, outer)
         self.save_hyperparameters()
         self.input_shape, self.distance = backbone.input_shape, distance

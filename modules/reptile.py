@@ -1,7 +1,7 @@
 """Reptile: first-order meta-learning by moving the initialisation towards the adapted weights."""
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -48,6 +48,8 @@ class Reptile(Learner):
         code each begins with those that the one before has left.
     """
 
+    default_backbone: ClassVar[dict[str, Any]] = {"reduce": "flatten"}
+
     def __init__(
         self,
         n_way: int = 5,
@@ -65,7 +67,7 @@ class Reptile(Learner):
         check_positive(
             inner_lr=inner_lr, inner_batch_size=inner_batch_size, eval_inner_batch_size=eval_inner_batch_size
         )
-        backbone = Conv4(reduce="flatten") if backbone is None else backbone
+        backbone = Conv4(**self.default_backbone) if backbone is None else backbone
         super().__init__(with_linear_head(backbone, n_way), outer)
         self.save_hyperparameters()
         self.fixed_way, self.input_shape = n_way, backbone.input_shape

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from modules.outer_loop import OuterLoop
+
 
 def rewind_to_outer_step(checkpoint: dict[str, Any], accumulate_batches: int) -> None:
     """Counts batches after the last outer step as not trained on: the gradient they left is not in the checkpoint.
@@ -26,6 +28,36 @@ def batches_trained(checkpoint: dict[str, Any], accumulate_batches: int) -> int:
     """The batches of the outer steps that a checkpoint's weights have taken."""
     progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
     return int(progress["total"]["processed"] - progress["current"]["processed"] % accumulate_batches)
+
+
+def apply_outer_settings(checkpoint: dict[str, Any], outer: OuterLoop, total_steps: int) -> None:
+    """Makes a run that goes on from a checkpoint use its own learning rate, weight decay and schedule.
+
+    Lightning restores those of the run before with the optimizer's state. Where they are the same nothing changes.
+
+    Args:
+        checkpoint: A checkpoint's contents, before the optimizer is restored from them.
+        outer: The settings of the run that goes on.
+        total_steps: Its outer steps, trainer.max_steps.
+
+    Raises:
+        ValueError: If the checkpoint holds the state of another optimizer.
+    """
+    for state in checkpoint.get("optimizer_states", []):
+        step = checkpoint["global_step"]
+        for group in state["param_groups"]:
+            was = "adam" if "betas" in group else "sgd"
+            if was != outer.optimizer:
+                raise ValueError(
+                    f"outer.optimizer {was} -> {outer.optimizer}: the checkpoint holds the state of {was}, which "
+                    f"{outer.optimizer} cannot go on with. Leave outer.optimizer as it was."
+                )
+            group["weight_decay"], group["initial_lr"] = outer.weight_decay, outer.lr
+            group["lr"] = outer.lr * outer.lr_factor(step, total_steps)
+    for schedule in checkpoint.get("lr_schedulers", []):
+        schedule["base_lrs"] = [outer.lr] * len(schedule["base_lrs"])
+        factor = outer.lr_factor(schedule["last_epoch"], total_steps)
+        schedule["_last_lr"] = [lr * factor for lr in schedule["base_lrs"]]
 
 
 def begin_with_validation(checkpoint: dict[str, Any]) -> None:

@@ -2,24 +2,23 @@
 
 from pathlib import Path
 
-import yaml
-
 from app.checkpoints.file import load_whole
 from app.checkpoints.run_checkpoint import RunCheckpoint
 from app.errors import UsageError
-from app.runs.folder import RunFolder, newest_run
+from app.runs.folder import RunFolder, configuration_of, newest_run
 
 WORDS = ("last", "best")
 
 
-def choose_checkpoint(given: str, root: Path, name: str) -> Path | None:
+def choose_checkpoint(given: str, root: Path, name: str, to_train: bool = False) -> Path | None:
     """The file that `--ckpt_path` means.
 
     Args:
-        given: A checkpoint; a run's folder, for the one that `fit` tests: its best, else its last; "last" or "best", of
-            the name's newest run.
+        given: A checkpoint; a run's folder; "last" or "best", of the name's newest run. A folder stands for its last
+            checkpoint where it is trained on, else for the one that `fit` tests: its best, else its last.
         root: The folder of all runs.
         name: The run's name.
+        to_train: Whether it is trained on.
 
     Returns:
         The path, which need not exist; None for a word where there is no run of that name.
@@ -36,6 +35,8 @@ def choose_checkpoint(given: str, root: Path, name: str) -> Path | None:
     if path.is_dir():
         run = RunFolder(path.parent if path.name == "checkpoints" else path)
         last = run.last_checkpoint if run.last_checkpoint.is_file() else None
+        if to_train and run.states():
+            return run.last_checkpoint  # or the one before it, where that is damaged
         chosen = (last if tests_last(run) else None) or best_checkpoint(run) or last
         if chosen is None:
             raise UsageError(f"--ckpt_path {given} is a folder without checkpoints/best*.ckpt or checkpoints/last.ckpt")
@@ -45,11 +46,8 @@ def choose_checkpoint(given: str, root: Path, name: str) -> Path | None:
 
 def tests_last(run: RunFolder) -> bool:
     """Whether `fit` tests a run's last checkpoint in place of its best."""
-    try:
-        config = yaml.safe_load(run.config.read_text())
-    except (OSError, yaml.YAMLError):
-        return False
-    return isinstance(config, dict) and (config.get("checkpoint") or {}).get("tested") == "last"
+    config = configuration_of(run) or {}
+    return bool((config.get("checkpoint") or {}).get("tested") == "last")
 
 
 def best_checkpoint(run: RunFolder) -> Path | None:

@@ -11,6 +11,7 @@ import torch
 import yaml
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from app.checkpoints.stored_configuration import CONFIGURATION, IDENTITY, RUN_NAME, stored
 from app.runs.folder import RunFolder
 from app.runs.results import commit, device_name
 from app.whole_file import write_whole
@@ -38,6 +39,18 @@ class RunFiles(Callback):
         self.step = 0
         self.trained_by: list[dict[str, str | None]] = []
         self._unlogged: dict[str, Any] = {}
+        self._of_checkpoints: dict[str, Any] = {}  # what each checkpoint says of its run
+
+    def describe(self, config: dict[str, Any], begun_from: str | None, identity: str) -> None:
+        """Takes what is written of the run.
+
+        Args:
+            config: The resolved configuration.
+            begun_from: The other run's checkpoint that the run began from.
+            identity: What its data are, `EpisodeDataModule.identity()`.
+        """
+        self.config = config_text(config, begun_from)
+        self._of_checkpoints = {CONFIGURATION: stored(config), IDENTITY: identity}
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self.run.path = Path(trainer.strategy.broadcast(str(self.run.path)))
@@ -72,6 +85,7 @@ class RunFiles(Callback):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Adds the commits, and the metrics that a killed run would never log: loggers get them after the callbacks."""
         checkpoint["trained_by"] = self.trained_by
+        checkpoint |= self._of_checkpoints | {RUN_NAME: self.run.path.absolute().parent.name}
         progress: Any = trainer.fit_loop.epoch_loop.batch_progress
         between = progress.current.processed == progress.current.completed + 1
         if trainer.training and between and getattr(pl_module, "logs_this_batch", True):

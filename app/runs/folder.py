@@ -7,6 +7,9 @@ import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 RUN_FOLDER_VARIABLE = "QUICKSTUDY_RUN_FOLDER"  # how the processes that Lightning starts learn of rank 0's folder
@@ -110,6 +113,15 @@ def run_of(checkpoint: Path) -> RunFolder | None:
     if folder.name == "checkpoints" and (folder.parent / "config.yaml").is_file():
         return RunFolder(Path(os.path.relpath(folder.parent)))
     return None
+
+
+def configuration_of(run: RunFolder) -> dict[str, Any] | None:
+    """What a run's config.yaml holds; None where it cannot be read."""
+    try:
+        config = yaml.safe_load(run.config.read_text())
+    except (OSError, yaml.YAMLError):
+        return None
+    return config if isinstance(config, dict) else None
 
 
 def _renamed(draft: Path, path: Path) -> bool:
