@@ -37,7 +37,6 @@ from datamodules import SupportQuery
 from datamodules.episode import CLASSIFICATION
 from datamodules.progress import say
 from modules.base import TRAINED_CLASSES
-from modules.resume_point import batches_trained
 
 CHILDREN_SECONDS = 5.0  # for a process that stops by itself
 
@@ -181,8 +180,7 @@ class Application(CommandLine):
     def after_fit(self) -> None:
         """Tests the best checkpoint, or the last; the weights as they are where there was no validation."""
         self.trainer.strategy.barrier("fit is over")
-        progress = self.trainer.fit_loop.epoch_loop  # a run that had no step left counts one too few for its loggers
-        progress._batches_that_stepped = progress.batch_progress.total.processed  # type: ignore[attr-defined]
+        self._log_at(self.trainer.global_step)
         best = self._best_checkpoint()
         tests_last = self.checkpointing.tested == "last"
         if best is None and not tests_last and self.is_first:
@@ -234,9 +232,9 @@ class Application(CommandLine):
                 path.rename(path.with_name(f"damaged-{path.name}"))
 
     def _loggers(self) -> list[Logger]:
-        trained = 0
-        if self.loaded is not None and self.continued is not None:
-            trained = batches_trained(self.loaded, self.model.outer.accumulate_batches)
+        trained = self.loaded["global_step"] if self.loaded is not None and self.continued is not None else 0
+        if self.command != "fit" and self.loaded is not None:
+            self._log_at(self.loaded["global_step"])
         loggers: list[Logger] = [MetricsFile(self.run.path / "metrics.csv", trained)]
         asked = self.config_init[self.command]["trainer"].get("logger")
         if asked in (None, True):
@@ -247,6 +245,10 @@ class Application(CommandLine):
         elif asked:
             loggers += asked if isinstance(asked, list) else [asked]
         return loggers
+
+    def _log_at(self, step: int) -> None:
+        """Makes an evaluation's scores stand at an outer step."""
+        self.trainer.fit_loop.epoch_loop._batches_that_stepped = step - 1  # of the rows of step N, Lightning counts N - 1
 
     def _best_checkpoint(self) -> str | None:
         best = self.checkpointing.best_model_path or best_checkpoint(self.run)

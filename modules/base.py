@@ -9,19 +9,29 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from datamodules.episode import OBJECTIVES, Episode, Support
+from modules.accumulation import Accumulation
 from modules.classifier import Classifier
 from modules.cuda_graph import GraphedGradient
 from modules.evaluation import TaskScores, score_names, score_tasks
-from modules.finite_check import FiniteCheck, stop_training
+from modules.finite_check import COLLAPSED, FiniteCheck, stop_training
 from modules.fit_check import check_fit, check_trainable
 from modules.frozen_features import frozen_embedding
 from modules.functional.networks import Variables
 from modules.functional.task_layout import choose_chunk, choose_strategy
+from modules.loss_scale import has_collapsed, took_step
 from modules.method import Method
+from modules.newest_classifier import NewestClassifier
 from modules.outer_gradient import OuterGradient, task_means
 from modules.outer_loop import OuterLoop
-from modules.resume_point import apply_outer_settings, begin_with_validation, rewind_to_outer_step
+from modules.resume_point import BEGUN, apply_outer_settings, begin_with_validation, rewind_to_outer_step
 from modules.task_chunks import TaskChunks
+from modules.training_count import (
+    batches_trained,
+    begin_batch,
+    logs_this_step,
+    validate_by_outer_steps,
+    validation_is_due,
+)
 
 TRAINED_CLASSES = "trained_classes"  # a checkpoint's key
 
@@ -43,11 +53,10 @@ class Learner(Method):
         super().__init__(network, outer)
         self.automatic_optimization = False
         self.train_metrics: Variables = {}  # of the newest outer step, still on the device
-        self._accumulated: OuterGradient | None = None
-        self._batches: list[Episode] = []  # of the outer step that is being accumulated
+        self._accumulation = Accumulation(outer.accumulate_batches)
         self.temperature = 1.0  # what `predict` divides logits by, so that its answers are as sure as they should be
-        self._classifier: Classifier | None = None  # of the newest task that `predict` was given
-        self._support: Support | None = None  # that it was made from
+        self._newest_classifier = NewestClassifier(self)
+        self.logs_this_batch = False  # whether loggers take this batch's values: at every step it took 2 ms
         self._finite = FiniteCheck()
         self._chunks = TaskChunks(say=self._say)  # of training
         self._evaluation_chunks = TaskChunks(say=self._say)
@@ -78,23 +87,22 @@ class Learner(Method):
         if self._graphed:
             self._graphed.forget()
 
+    def on_train_start(self) -> None:
+        """Begins at an outer step: what an earlier fit has accumulated since its last one is dropped."""
+        self._accumulation.begin(batches_trained(self.trainer))
+        validate_by_outer_steps(self.trainer, self.outer.accumulate_batches)
+
     def on_train_batch_start(self, batch: Episode, batch_idx: int) -> None:
-        """Makes what a network draws from torch's generators, as dropout does, a function of the batch's number."""
-        seed = hash((getattr(self.trainer.datamodule, "seed", 0), batch_idx, self.global_rank))  # type: ignore[attr-defined]
-        torch.default_generator.manual_seed(seed)
-        if self.device.type == "cuda":
-            torch.cuda.manual_seed(seed)
+        """Sets the batch's number for the loggers and the state of torch's generators."""
+        self.logs_this_batch = False
+        begin_batch(self.trainer, self.device)
 
     def training_step(self, episode: Episode, batch_idx: int) -> None:
         """One batch of T tasks, and an outer step when `accumulate_batches` of them are there."""
         episode = self.embedded(episode)
-        self._batches.append(episode)
         gradient_of = self._graphed or self.batch_gradient
-        gradient = gradient_of(episode).weighted(1 / self.outer.accumulate_batches)
-        self._accumulated = gradient if self._accumulated is None else self._accumulated.plus(gradient)
-        if (batch_idx + 1) % self.outer.accumulate_batches == 0:
-            mean, self._accumulated = self._accumulated, None
-            self._outer_step(mean if self.trainer.world_size == 1 else mean.mean_over_ranks(self.trainer.strategy))
+        if self._accumulation.add(episode, gradient_of(episode)) and self._outer_step():
+            self.logs_this_batch = logs_this_step(self.trainer)
         if self.logs_this_batch:
             self._report_not_finite()
             self.log_dict({f"train/{name}": value for name, value in self.train_metrics.items()}, batch_size=1)
@@ -129,28 +137,36 @@ class Learner(Method):
         gradients, metrics = self.outer_gradients(params, tasks, noise)
         return OuterGradient(gradients, task_means({name: params[name] for name in self.updated_buffers()}), metrics)
 
-    def _outer_step(self, mean: OuterGradient) -> None:
+    def _outer_step(self) -> bool:
+        """Moves weights, buffers and schedule; where float16's scaler leaves the step out, nothing, and gives False.
+
+        Raises:
+            NotFiniteError: Where loss or gradient is not finite.
+        """
         optimizer, scale = self.optimizers(), self.loss_scale()
         assert isinstance(optimizer, LightningOptimizer)
-        batches, self._batches = self._batches, []
-        if self._finite.finds(self.global_step + 1, mean, scaled=not isinstance(scale, float)):
-            stop_training(self, self.global_step + 1, batches)
+        step, is_scaled = self.global_step + 1, not isinstance(scale, float)
+        mean, batches = self._accumulation.take(batches_trained(self.trainer) + 1)
+        mean = mean if self.trainer.world_size == 1 else mean.mean_over_ranks(self.trainer.strategy)
+        if self._finite.finds(step, mean, scaled=is_scaled):
+            stop_training(self, step, batches)
         for name, parameter in self.named_parameters():
             gradient = mean.gradients.get(name)
             parameter.grad = None if gradient is None else (gradient * scale).to(parameter.dtype)
-        optimizer.step()
+        if not is_scaled:
+            optimizer.step()
+        elif not took_step(optimizer):
+            self.skipped_steps += 1
+            if has_collapsed(self.trainer.precision_plugin.scaler):  # type: ignore[attr-defined]
+                stop_training(self, step, batches, COLLAPSED)
+            return False
         for name, buffer in self.updated_buffers().items():
             buffer.copy_(mean.buffers[name])
         schedule = self.lr_schedulers()
         assert isinstance(schedule, LRScheduler)
         schedule.step()
         self.train_metrics = mean.metrics
-
-    @property
-    def logs_this_batch(self) -> bool:
-        """Whether a logger takes this batch's values: handing them over at every step took 2 ms of it."""
-        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it without declaring it
-        return every > 0 and (self.trainer.fit_loop.total_batch_idx + 1) % every == 0
+        return True
 
     def _report_not_finite(self) -> None:
         step = self._finite.remembered()
@@ -194,8 +210,7 @@ class Learner(Method):
             self._scores.update(scores)
 
     def on_test_epoch_start(self) -> None:
-        """Starts the means of a test, whose batches may be larger than the validation's."""
-        self._evaluation_chunks.size = None
+        """Starts the means of a test."""
         self._scores = TaskScores(score_names(self, both_protocols=True), self.device)
 
     def test_step(self, episode: Episode, batch_idx: int) -> None:
@@ -215,30 +230,31 @@ class Learner(Method):
             probabilities, or in regression the value.
         """
         self._lay_out(self._evaluation_chunks, episode)
-        chunks = self._evaluation_chunks(self._answers, episode)
+        chunks = self._evaluation_chunks(self._newest_classifier, episode)
         fields = {"task_id": episode.task_id, "class_id": episode.class_id, "query_y": episode.query_y}
         return fields | {"answers": torch.cat([answers for answers, _ in chunks])}
 
-    def _answers(self, tasks: Episode) -> Tensor:
-        """To each task's queries (T, Q, n_way), by the classifier made last where it is of the same single task."""
-        support, embedded = tasks.support, self.embedded(tasks)
-        known = self._support is not None and len(support.x) == 1 and all(map(torch.equal, self._support, support))
-        if self._classifier is None or not known:
-            self._classifier, self._support = self.classifier(embedded.support, tasks.class_id.shape[1]), support
-        return self._classifier(embedded.query_x)
-
     def on_predict_end(self) -> None:
-        """Drops the last task's classifier: the weights may change."""
-        self._classifier = self._support = None
+        """Drops the last task's classifier."""
+        self._newest_classifier.forget()
 
     # ---- Lightning: set-up and checkpoints
 
     def setup(self, stage: str) -> None:
         """Takes the objective from the data and checks that data, network and Trainer fit the learner.
 
+        Nothing is left of what an earlier use with a Trainer found out about its data and its steps.
+
         Raises:
             ValueError: If they do not.
         """
+        self._newest_classifier.forget()
+        self._evaluation_chunks.size = None
+        if stage == "fit":
+            self._finite.forget()
+            self.train_metrics = {}
+            self.skipped_steps = self.skipped_steps if self.trainer.global_step else 0
+            self._chunks.size, self._layout_is_kept = None, False
         data = getattr(self.trainer, "datamodule", None)
         if data is None:
             return
@@ -269,6 +285,9 @@ class Learner(Method):
             checkpoint["input_spec"] = data.input_spec()
             checkpoint[TRAINED_CLASSES] = data.trained_classes()
         checkpoint["objective"] = self.objective.name
+        checkpoint["skipped_steps"] = self.skipped_steps
+        if self._trainer:
+            checkpoint[BEGUN] = max(0, batches_trained(self._trainer) - self._accumulation.stepped_at)
         checkpoint["train_metrics"] = dict(self.train_metrics)  # logged again where an outer step is begun again
         if self.task_chunk is not None:
             checkpoint["task_strategy"], checkpoint["task_chunk"] = self.task_strategy, self.task_chunk
@@ -276,12 +295,7 @@ class Learner(Method):
     @property
     def validation_is_due(self) -> bool:
         """Whether this is the end of a training batch after which a validation comes."""
-        if self._trainer is None or not self._trainer.training:
-            return False
-        loop = self._trainer.fit_loop
-        counts = loop.epoch_loop.batch_progress.current
-        between = counts.processed == counts.completed + 1  # type: ignore[attr-defined]  # declared as the base class
-        return between and loop._data_fetcher is not None and loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
+        return self._trainer is not None and self._trainer.training and validation_is_due(self._trainer)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Goes on after the last outer step, computing tasks the way that "auto" chose before."""
@@ -291,7 +305,8 @@ class Learner(Method):
             sizes = [size for size in (self.outer.task_chunk, checkpoint.get("task_chunk")) if size]
             self._chunks.size = min(sizes, default=None)  # one that was halved stays so
         self.train_metrics = checkpoint.get("train_metrics", {})
-        rewind_to_outer_step(checkpoint, self.outer.accumulate_batches)
+        self.skipped_steps = checkpoint.get("skipped_steps", 0)
+        rewind_to_outer_step(checkpoint)
         if self._trainer and self._trainer.state.fn == "fit":
             apply_outer_settings(checkpoint, self.outer, self._trainer.max_steps)
         if self._trainer:  # it loads the weights before it gives the model its precision: "64-true" would lose digits

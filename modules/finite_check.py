@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from modules.base import Learner
 
 LISTED = 5  # task numbers that a message lists
+COLLAPSED = (
+    ", and not because float16 overflows: its loss scale has fallen to 1, and all steps since the last finite gradient "
+    "were left out"
+)
 
 
 class NotFiniteError(ArithmeticError):
@@ -47,18 +51,23 @@ class FiniteCheck:
         self._first_wrong = found if earlier is None else torch.where(earlier > 0, earlier, found)
         return False
 
+    def forget(self) -> None:
+        """Begins anew, as for another training."""
+        self._first_wrong = None
+
     def remembered(self) -> int | None:
         """The first step that went wrong on a GPU, if one did."""
         return (int(self._first_wrong) or None) if self._first_wrong is not None else None
 
 
-def stop_training(learner: "Learner", step: int, batches: Sequence[Episode] = ()) -> NoReturn:
+def stop_training(learner: "Learner", step: int, batches: Sequence[Episode] = (), more: str = "") -> NoReturn:
     """Ends a training that is not finite any more; on every rank with the same words.
 
     Args:
         learner: The learner, as it was before the step where `batches` are given.
         step: The outer step, counted from 1.
         batches: The step's episodes on this rank, to find the tasks at fault.
+        more: What is also known, as a clause.
 
     Raises:
         NotFiniteError: Always.
@@ -67,13 +76,17 @@ def stop_training(learner: "Learner", step: int, batches: Sequence[Episode] = ()
     data = getattr(trainer, "datamodule", None)
     n_local = max((len(episode.task_id) for episode in batches), default=0)
     n_tasks = getattr(data, "meta_batch_size", n_local * trainer.world_size) * outer.accumulate_batches
-    tasks = range((step - 1) * n_tasks, step * n_tasks)
+    first = torch.tensor((step - 1) * n_tasks, device=learner.device)
+    if batches:
+        first = torch.stack([episode.task_id.min() for episode in batches]).min()
+        first = trainer.strategy.reduce(first, reduce_op="min") if trainer.world_size > 1 else first
+    tasks = range(int(first), int(first) + n_tasks)
     at_fault = torch.zeros(n_tasks, device=learner.device)
-    for task_id in wrong_tasks(learner.batch_gradient, batches):
+    for task_id in set(wrong_tasks(learner.batch_gradient, batches)) & set(tasks):
         at_fault[task_id - tasks.start] = 1
     if batches and trainer.world_size > 1:
         at_fault = trainer.strategy.reduce(at_fault, reduce_op="sum")
-    raise NotFiniteError(describe(step, tasks, [tasks[i] for i in at_fault.nonzero().flatten().tolist()]))
+    raise NotFiniteError(describe(step, tasks, [tasks[i] for i in at_fault.nonzero().flatten().tolist()], more))
 
 
 def wrong_tasks(gradient_of: Callable[[Episode], OuterGradient], batches: Sequence[Episode]) -> list[int]:
@@ -100,18 +113,19 @@ def _all_finite(values: Sequence[Tensor]) -> bool:
     return all(math.isfinite(value.sum(dtype=torch.promote_types(value.dtype, torch.float32))) for value in values)
 
 
-def describe(step: int, tasks: range, wrong: Sequence[int]) -> str:
+def describe(step: int, tasks: range, wrong: Sequence[int], more: str = "") -> str:
     """What a user is told.
 
     Args:
         step: The outer step, counted from 1.
         tasks: The numbers of all its training tasks.
         wrong: Those that are known to be at fault; empty where that is not known.
+        more: What is also known, as a clause.
     """
-    more = ", ..." if len(wrong) > LISTED else ""
-    which = f"; at fault: {', '.join(map(str, wrong[:LISTED]))}{more}" if wrong else ""
+    others = ", ..." if len(wrong) > LISTED else ""
+    which = f"; at fault: {', '.join(map(str, wrong[:LISTED]))}{others}" if wrong else ""
     return (
         f"the loss or its gradient is not finite at step {step:,} (training tasks {tasks.start} to {tasks.stop - 1}"
-        f"{which}): no checkpoint was written since. The data module's episode('train', ...) draws these tasks again. "
+        f"{which}){more}: no checkpoint was written since. The data module's episode('train', ...) draws these tasks again. "
         "Lower the inner step size or model.outer.lr, or set model.outer.clip_norm."
     )

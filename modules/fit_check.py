@@ -30,12 +30,6 @@ def check_fit(learner: "Learner", data: Any) -> None:
         raise ValueError(f"outer.task_strategy 'learn2learn' is MAML's, not {name}'s: leave it at 'auto'.")
     if learner.outer.cuda_graph:
         _check_recordable(learner, data)
-    accumulate, interval = learner.outer.accumulate_batches, learner.trainer.val_check_interval
-    if learner.trainer.training and accumulate > 1 and isinstance(interval, int) and interval % accumulate:
-        raise ValueError(
-            f"trainer.val_check_interval = {interval} must be a multiple of outer.accumulate_batches = {accumulate}, "
-            "so that no checkpoint falls inside an outer step."
-        )
 
 
 def _check_tasks(learner: "Learner", data: Any) -> None:

@@ -50,6 +50,7 @@ class Method(pl.LightningModule):
         self.network = network
         self.outer = outer
         self.objective: Objective = CLASSIFICATION
+        self.skipped_steps = 0  # outer steps that float16's loss scaling left out
         self._chosen_strategy: str = "loop"  # by task_strategy "auto", at the first episode or in the checkpoint
         self._shares_weights = False
 
@@ -159,8 +160,8 @@ class Method(pl.LightningModule):
 
     @property
     def outer_step(self) -> int:
-        """The outer steps taken so far, for what changes in the course of training."""
-        return self._trainer.global_step if self._trainer else 0
+        """The outer steps taken so far, for what changes in the course of training; those left out do not count."""
+        return max(0, self._trainer.global_step - self.skipped_steps) if self._trainer else 0
 
     @property
     def task_strategy(self) -> str:

@@ -5,29 +5,24 @@ from typing import Any
 from modules.outer_loop import OuterLoop
 
 
-def rewind_to_outer_step(checkpoint: dict[str, Any], accumulate_batches: int) -> None:
+BEGUN = "begun_batches"  # a checkpoint's key: batches since the last outer step
+
+
+def rewind_to_outer_step(checkpoint: dict[str, Any]) -> None:
     """Counts batches after the last outer step as not trained on: the gradient they left is not in the checkpoint.
 
     The weights are those of the last outer step, so the resumed run takes the same steps as an uninterrupted one.
 
     Args:
         checkpoint: A checkpoint's contents as Lightning read them, before it restores its loops from them.
-        accumulate_batches: Batches of an outer step.
     """
     fit_loop = checkpoint.get("loops", {}).get("fit_loop")
-    if fit_loop is None:
+    begun = checkpoint.get(BEGUN, 0)
+    if fit_loop is None or not begun:
         return
     progress = fit_loop["epoch_loop.batch_progress"]
-    surplus = progress["current"]["processed"] % accumulate_batches
-    for counts in (progress["current"], progress["total"]):
-        counts.update({stage: count - surplus for stage, count in counts.items()})
-    fit_loop["epoch_loop.state_dict"]["_batches_that_stepped"] -= surplus  # what loggers count by
-
-
-def batches_trained(checkpoint: dict[str, Any], accumulate_batches: int) -> int:
-    """The batches of the outer steps that a checkpoint's weights have taken."""
-    progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
-    return int(progress["total"]["processed"] - progress["current"]["processed"] % accumulate_batches)
+    for counts in (progress["current"], progress["total"]):  # an outer step may have begun in the epoch before
+        counts.update({stage: max(0, count - begun) for stage, count in counts.items()})
 
 
 def apply_outer_settings(checkpoint: dict[str, Any], outer: OuterLoop, total_steps: int) -> None:

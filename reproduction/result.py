@@ -76,7 +76,7 @@ def validations_of(run: RunFolder) -> list[list[float]]:
     """Outer steps and the accuracy that was validated after them, from a run's metrics.csv."""
     with (run.path / "metrics.csv").open(newline="", encoding="utf-8") as file:
         rows = [(row["step"], row.get("val/accuracy")) for row in csv.DictReader(file)]
-    return [[int(step) + 1, round(float(accuracy), 4)] for step, accuracy in rows if accuracy]
+    return [[int(step), round(float(accuracy), 4)] for step, accuracy in rows if accuracy]
 
 
 def configuration_hash(*files: Path) -> str:

@@ -17,6 +17,7 @@ from pytorch_lightning.loggers.logger import Logger, rank_zero_experiment
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from app.dashboards.wandb_login import wandb_mode
+from app.runs.metrics_file import steps_taken
 from app.runs.results import objective_of
 from datamodules.episode import OBJECTIVES
 
@@ -51,11 +52,17 @@ class RunDashboard(WandbLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Logs one row; before the first one, the rows of the run's past that W&B does not have."""
-        if not self._is_complete and step is not None:
+        """Logs one row; before the first one, the rows of the run's past that W&B does not have.
+
+        Args:
+            metrics: Name -> value.
+            step: The outer steps before that of the row, as a Trainer counts for its loggers.
+        """
+        taken = None if step is None else steps_taken(step)
+        if not self._is_complete and taken is not None:
             self._is_complete = True
-            self._attempt(lambda: self._add_past(metrics, step))
-        self._attempt(lambda: super(RunDashboard, self).log_metrics(metrics, step))
+            self._attempt(lambda: self._add_past(metrics, taken))
+        self._attempt(lambda: super(RunDashboard, self).log_metrics(metrics, taken))
 
     @rank_zero_only
     def log_image(self, key: str, images: list[Any], step: int | None = None, **kwargs: Any) -> None:
@@ -101,12 +108,13 @@ class RunDashboard(WandbLogger):
         gets the whole run, and the old ones are marked as uploaded.
         """
         known = self.experiment.summary.get(X_AXIS, 0) if self.experiment.resumed else 0  # some of that step's rows
+        validates = any(name.startswith("val/") for name in row)  # and draws that step's picture again
         for step, metrics, picture in _past(self._folder):
             is_this = step == first and bool((metrics.keys() & row.keys()) - {"epoch"})  # metrics.csv is written before
             if picture is None and known <= step <= first and not is_this:
                 super().log_metrics(metrics, step)
-            elif picture is not None and known < step <= first:  # drawn after the step's validation
-                super().log_image("val/episode", [str(picture)], step)
+            elif picture is not None and known < step <= first - validates:
+                super().log_image("val/episode", [str(picture)], step - 1)
         own = Path(self.experiment.dir).parent
         for log in own.parent.glob("offline-run-*/*.wandb"):
             if log.parent != own:

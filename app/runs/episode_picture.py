@@ -42,7 +42,7 @@ class EpisodePicture(Callback):
         DRAWINGS[data.objective.name](path, cast(Learner, pl_module), data, trainer.global_step)
         for logger in trainer.loggers:
             if hasattr(logger, "log_image"):
-                logger.log_image("val/episode", [str(path)], step=trainer.global_step)
+                logger.log_image("val/episode", [str(path)], step=trainer.global_step - 1)  # as the step's metrics
 
     def state_dict(self) -> dict[str, Any]:
         return {"validations": self._validations}

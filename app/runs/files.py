@@ -15,7 +15,6 @@ from app.checkpoints.stored_configuration import CONFIGURATION, IDENTITY, RUN_NA
 from app.runs.folder import RunFolder
 from app.runs.results import commit, device_name
 from app.whole_file import write_whole
-from modules.resume_point import batches_trained
 
 NOT_NOTED: dict[str, str | None] = {"commit": None, "torch": None, "device": None}  # by earlier versions
 SHARED_SECONDS = 30.0  # for a network's file system to show a new file
@@ -90,15 +89,12 @@ class RunFiles(Callback):
         between = progress.current.processed == progress.current.completed + 1
         if trainer.training and between and getattr(pl_module, "logs_this_batch", True):
             metrics = {name: float(value) for name, value in trainer._logger_connector.metrics["log"].items()}
-            checkpoint["unlogged"] = {"step": progress.total.processed - 1, "metrics": metrics}
+            checkpoint["unlogged"] = {"step": trainer.global_step - 1, "metrics": metrics}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self.trained_by = list(checkpoint.get("trained_by", [NOT_NOTED]))
         goes_on = trainer.state.fn == "fit" and not self.run.created  # and does not begin from another run's checkpoint
-        unlogged = checkpoint.get("unlogged", {}) if goes_on else {}
-        # A batch of an outer step that is begun again is logged again.
-        trained = batches_trained(checkpoint, pl_module.outer.accumulate_batches) if unlogged else 0  # type: ignore[union-attr, arg-type]
-        self._unlogged = unlogged if unlogged.get("step", 0) < trained else {}
+        self._unlogged = checkpoint.get("unlogged", {}) if goes_on else {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Notes code and machine, which may be others than those of the run's earlier parts, whose result is over."""

@@ -19,7 +19,7 @@ class MetricsFile(Logger):
 
     Args:
         path: The file, in the run's folder.
-        trained: Training batches of the state that the run goes on from.
+        trained: Outer steps of the state that the run goes on from.
     """
 
     def __init__(self, path: Path, trained: int = 0) -> None:
@@ -57,16 +57,20 @@ class MetricsFile(Logger):
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Adds one row.
 
+        Args:
+            metrics: Name -> value.
+            step: The outer steps before that of the row, as a Trainer counts for its loggers.
+
         Raises:
             OSError: If it cannot be written; names the file.
         """
-        row = {"step": -1 if step is None else step, **metrics}
+        row = {"step": 0 if step is None else steps_taken(step), **metrics}
         row.pop("epoch", None)  # the task stream has none
         if not self._begun and self.path.is_file():
             self._columns, rows = self._read()
-            self._write([old for old in rows if int(old["step"]) < self.trained])
+            self._write([old for old in rows if int(old["step"]) <= self.trained])
         self._begun = True
-        again = row["step"] < self.trained  # logged, perhaps, after the state was saved
+        again = row["step"] <= self.trained  # logged, perhaps, after the state was saved
         if again or not set(self._columns) >= row.keys():
             rows = self._read()[1] if self._columns else []
             kept = [old for old in rows if not (again and int(old["step"]) == row["step"] and _share_a_value(old, row))]
@@ -93,6 +97,15 @@ class MetricsFile(Logger):
         writer.writeheader()
         writer.writerows(rows)
         write_whole(self.path, text.getvalue())
+
+
+def steps_taken(step: int) -> int:
+    """A row's number on the axis that checkpoints, pictures, metrics.csv and W&B share: the outer steps taken.
+
+    Args:
+        step: What a Trainer numbers the row by, from 0.
+    """
+    return step + 1
 
 
 def _share_a_value(row: dict[str, Any], other: dict[str, Any]) -> bool:

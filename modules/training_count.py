@@ -1,0 +1,56 @@
+"""What a training counts by: outer steps for whoever reads it, batches for what is drawn.
+
+A Trainer counts batches. Where an outer step takes several, everything that a user reads or sets counts outer steps all
+the same: the loggers' axis, log_every_n_steps and val_check_interval, as max_steps and checkpoints' names do.
+"""
+
+import torch
+from pytorch_lightning import Trainer
+
+
+def batches_trained(trainer: Trainer) -> int:
+    """The batches that a Trainer has trained on, over all epochs; one that an interruption broke off is none of them."""
+    total = trainer.fit_loop.epoch_loop.batch_progress.total
+    return total.processed  # type: ignore[attr-defined,no-any-return]  # Lightning declares the base class
+
+
+def validate_by_outer_steps(trainer: Trainer, accumulate_batches: int) -> None:
+    """Makes a val_check_interval that is a whole number count outer steps."""
+    interval = trainer.val_check_interval
+    if isinstance(interval, int) and trainer.val_check_batch is not None:
+        trainer.val_check_batch = interval * accumulate_batches
+
+
+def begin_batch(trainer: Trainer, device: torch.device) -> None:
+    """Begins a training batch.
+
+    Loggers number it by the outer steps before it, and are given nothing again that an earlier batch has logged. What a
+    network draws from torch's generators, as dropout does, becomes a function of the data's seed, of the number of the
+    batch in the whole training and of the rank.
+
+    Args:
+        trainer: The Trainer.
+        device: Where the learner computes.
+    """
+    trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+    for value in (trainer._results or {}).values():
+        value.has_reset = value.has_reset or not value.meta.on_epoch
+    data = getattr(trainer, "datamodule", None)
+    seed = hash((getattr(data, "seed", 0), batches_trained(trainer), trainer.global_rank))
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(seed)
+
+
+def logs_this_step(trainer: Trainer) -> bool:
+    """Whether loggers take the values of the outer step that has just been taken."""
+    every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it without declaring it
+    return every > 0 and trainer.global_step % every == 0
+
+
+def validation_is_due(trainer: Trainer) -> bool:
+    """Whether this is the end of a training batch after which a validation comes."""
+    loop = trainer.fit_loop
+    counts = loop.epoch_loop.batch_progress.current
+    between = counts.processed == counts.completed + 1  # type: ignore[attr-defined]  # declared as the base class
+    return between and loop._data_fetcher is not None and loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
