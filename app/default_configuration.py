@@ -17,7 +17,6 @@ from datamodules.base import EpisodeDataModule
 from datamodules.bank_data import BankDataModule
 from datamodules.episode import CLASSIFICATION
 
-GREY_28 = (1, 28, 28)  # what a learner's own backbone is for where none is given
 TASK_ARGUMENTS = ("n_way", "k_shot", "n_query", "meta_batch_size", "evaluation")
 
 Config = dict[str, Any]
@@ -33,15 +32,16 @@ def default_configuration(arguments: Sequence[str]) -> Config:
     """
     config: Config = yaml.safe_load(DEFAULT_CONFIG.read_text())
     model, data = (option_values(arguments, option)[-1:] for option in ("--model", "--data"))
-    if model and not _same_class(model[0], config["model"]["class_path"]):
-        config["model"] = {"class_path": model[0]}
+    of_images = True
     if data and not _same_class(data[0], config["data"]["class_path"]):
         kind = _class_of(datamodules, data[0])
         of_images = kind is not None and issubclass(kind, BankDataModule)
         kept = {name: v for name, v in config["data"]["init_args"].items() if of_images and name in TASK_ARGUMENTS}
         config["data"] = {"class_path": data[0], "init_args": kept}
-        if not of_images:  # whose step sizes are others
-            config["model"] = {"class_path": config["model"]["class_path"]}
+    named = model[0] if model else config["model"]["class_path"]
+    if not of_images or not _same_class(named, config["model"]["class_path"]):
+        backbone = _own_backbone(named, of_images)
+        config["model"] = {"class_path": named, "init_args": {} if backbone is None else {"backbone": backbone}}
     return config
 
 
@@ -74,7 +74,7 @@ def run_name_of(model_class: str, data: Config) -> str:
 
 
 def fitting_backbone(model: Config, data: Config, arguments: Sequence[str]) -> Config | None:
-    """The backbone, of the class that is configured or of the method's own, that takes the inputs of the data.
+    """The backbone of the class that is configured, made for the inputs of the data.
 
     Args:
         model: The learner's class_path and init_args.
@@ -82,20 +82,12 @@ def fitting_backbone(model: Config, data: Config, arguments: Sequence[str]) -> C
         arguments: The command line, whose own options stay as they are.
 
     Returns:
-        The backbone's class_path and init_args; None where the one that is configured is to stay as it is.
+        The backbone's class_path and init_args; None where there is none of ours.
     """
     shape = _input_shape(data)
     given = (model.get("init_args") or {}).get("backbone")
-    learner = _class_of(modules, model["class_path"])
-    if given is None and (learner is None or shape == GREY_28 or "backbone" not in _parameters(learner)):
-        return None
-    chosen = bool(option_values(arguments, "--model.backbone", "--model.init_args.backbone"))
-    if given is None or (len(shape) != 3 and not chosen):
-        own = dict(getattr(learner, "default_backbone", {}))
-        given = {"class_path": "modules.Conv4" if len(shape) == 3 else "modules.MLP"}
-        given |= {"init_args": own if len(shape) == 3 else {}}
-    kind = _class_of(modules, given["class_path"])
-    if kind is None:
+    kind = _class_of(modules, given["class_path"]) if given else None
+    if given is None or kind is None:
         return None
     sizes: Config = {"input_shape": list(shape)}
     if len(shape) == 3:
@@ -103,6 +95,16 @@ def fitting_backbone(model: Config, data: Config, arguments: Sequence[str]) -> C
     free = _parameters(kind) - _said(arguments)
     init_args = dict(given.get("init_args") or {}) | {name: value for name, value in sizes.items() if name in free}
     return {"class_path": given["class_path"], "init_args": init_args}
+
+
+def _own_backbone(model_class: str, of_images: bool) -> Config | None:
+    """The backbone of a method that no argument gives; None of one that has none, or of a class of the user's own."""
+    learner = _class_of(modules, model_class)
+    if learner is None or "backbone" not in _parameters(learner):
+        return None
+    if not of_images:
+        return {"class_path": "modules.MLP", "init_args": {}}
+    return {"class_path": "modules.Conv4", "init_args": dict(getattr(learner, "default_backbone", {}))}
 
 
 def _input_shape(data: Config) -> tuple[int, ...]:

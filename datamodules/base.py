@@ -212,12 +212,9 @@ class EpisodeDataModule(pl.LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """How many training tasks the outer steps so far have taken; Lightning keeps it in checkpoints."""
-        outer = getattr(getattr(self.trainer, "lightning_module", None), "outer", None)
-        accumulated = 0
-        if self.trainer is not None and outer is not None:
-            current: Any = self.trainer.fit_loop.epoch_loop.batch_progress.current
-            accumulated = current.processed % outer.accumulate_batches  # of a step that is not complete: drawn again
-        return {"tasks_drawn": self._stream.task_of(self._batches_trained - accumulated)}
+        # those of an outer step that is not complete are drawn again
+        begun = getattr(getattr(self.trainer, "lightning_module", None), "begun_batches", 0)
+        return {"tasks_drawn": self._stream.task_of(self._batches_trained - begun)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Makes training go on after the tasks that were drawn, in batches of today's size."""

@@ -286,11 +286,15 @@ class Learner(Method):
             checkpoint[TRAINED_CLASSES] = data.trained_classes()
         checkpoint["objective"] = self.objective.name
         checkpoint["skipped_steps"] = self.skipped_steps
-        if self._trainer:
-            checkpoint[BEGUN] = max(0, batches_trained(self._trainer) - self._accumulation.stepped_at)
+        checkpoint[BEGUN] = self.begun_batches
         checkpoint["train_metrics"] = dict(self.train_metrics)  # logged again where an outer step is begun again
         if self.task_chunk is not None:
             checkpoint["task_strategy"], checkpoint["task_chunk"] = self.task_strategy, self.task_chunk
+
+    @property
+    def begun_batches(self) -> int:
+        """The training batches since the last outer step."""
+        return max(0, batches_trained(self._trainer) - self._accumulation.stepped_at) if self._trainer else 0
 
     @property
     def validation_is_due(self) -> bool:

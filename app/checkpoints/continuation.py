@@ -106,7 +106,7 @@ def beginning_of(before: Training, now: Training, is_newest: bool = True) -> tup
     """
     found = differences(before.config, now.config)
     if before.data != now.data and before.data and now.data and not any(d.name == "data" for d in found):
-        found.append(Difference("the images or classes of the data", None, None))
+        found.insert(0, Difference("the images or classes of the data", None, None))
         other_data = True
     else:
         other_data = any(d.name == "data" for d in found)
