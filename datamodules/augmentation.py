@@ -72,8 +72,10 @@ torch.serialization.add_safe_globals([Augmentation])
 def augmented(episode: Episode, seed: int, augmentation: Augmentation) -> Episode:
     """Changes the support and query images of training tasks; those of a task depend on its number alone.
 
+    The numbers go shot by shot, as the images are drawn: an image is changed alike, however many follow it.
+
     Args:
-        episode: T tasks of images in [0, 1].
+        episode: T tasks of images in [0, 1], side by side by class, of every class as many.
         seed: Seed of the training tasks.
         augmentation: What is changed; where nothing is, the episode itself is returned.
     """
@@ -81,6 +83,11 @@ def augmented(episode: Episode, seed: int, augmentation: Augmentation) -> Episod
         return episode
     n_support, n_query = episode.support_x.shape[1], episode.query_x.shape[1]
     draws = draw(seed, TRAINING_STREAM, episode.task_id, n_support + n_query)  # (T, S + Q, 8)
+    if augmentation.per == "image":
+        n_way = episode.class_id.shape[1]
+        by_class = draws.unflatten(1, (-1, n_way)).transpose(1, 2)  # (T, n_way, k_shot + n_query, 8)
+        parts = by_class.split([n_support // n_way, n_query // n_way], dim=2)
+        draws = torch.cat([part.flatten(1, 2) for part in parts], dim=1)  # (T, S + Q, 8), as the images lie
     labels = torch.cat([episode.support_y, episode.query_y], dim=1)  # (T, S + Q)
     support, query = draws_of_images(draws, labels, augmentation).split([n_support, n_query], dim=1)
     return episode._replace(

@@ -1,4 +1,10 @@
-"""Which images task number i is made of: a pure, vectorised function of (seed, split, i)."""
+"""Which images task number i is made of: a pure, vectorised function of (seed, split, i).
+
+The drawing is stable in its prefixes. Tasks of equal seed, split, number and n_way hold the same classes. Their j-th
+image of each class is the same, however many are drawn: k_shot = 1 has the first shot of k_shot = 5, and n_query = 5 has
+the first five queries of n_query = 15 at the same k_shot. So learners that are evaluated with other numbers of queries
+are still compared on the same support sets.
+"""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -9,6 +15,9 @@ from torch import Tensor
 from datamodules.counter import random_bits, random_integers
 
 SPLITS = ("train", "val", "test")
+# The number of the drawing: raise it where a task's number draws another task than before. Checkpoints and results carry
+# it. 1: the images of a class lay side by side in the stream of random numbers, so that a task changed with n_query.
+DRAWS = 2
 
 
 @dataclass(frozen=True)
@@ -27,7 +36,10 @@ class EpisodeShape:
 
     @property
     def draws(self) -> int:
-        """How many random numbers a task takes: its group, its classes, and for each class a half and its examples."""
+        """How many random numbers a task takes: its group, its classes, a half for each class, and then its examples.
+
+        Draw j of class c is number j * n_way + c of the examples' numbers: more draws change none of those before.
+        """
         return 1 + self.n_way * (2 + self.k_shot + self.n_query)
 
 
@@ -63,7 +75,7 @@ class Drawn(NamedTuple):
 
 @torch.inference_mode()  # spares autograd's bookkeeping in some 70 small operations, a fifth of their time
 def draw_tasks(seed: int, split: int, task_id: Tensor, pool: ClassPool, shape: EpisodeShape) -> Drawn:
-    """Draws T tasks: n_way distinct classes, then k_shot + n_query distinct images of each.
+    """Draws T tasks: n_way distinct classes, then k_shot + n_query distinct images of each, shot by shot.
 
     Args:
         seed: The stream's seed.
@@ -74,12 +86,14 @@ def draw_tasks(seed: int, split: int, task_id: Tensor, pool: ClassPool, shape: E
 
     Returns:
         The drawn classes and images, as inference tensors: autograd takes a copy only. A task does not depend on which
-        others are drawn with it.
+        others are drawn with it. The classes depend on n_way alone, an image on n_way and on the draws of its class
+        before it; of a pool with halves a query also on k_shot, since support and query are drawn apart.
     """
     n_way, n_support = shape.n_way, shape.k_shot
     bits = random_bits(seed, split, task_id, shape.draws)  # (T, draws)
     group_bits, class_bits, half_bits = bits[:, :1], bits[:, 1 : 1 + n_way], bits[:, 1 + n_way : 1 + 2 * n_way]
-    image_bits = bits[:, 1 + 2 * n_way :].view(len(bits), n_way, -1)  # (T, n_way, k_shot + n_query)
+    by_draw = bits[:, 1 + 2 * n_way :].view(len(bits), -1, n_way)  # (T, k_shot + n_query, n_way)
+    image_bits = by_draw.transpose(1, 2).contiguous()  # (T, n_way, k_shot + n_query)
     if len(pool.group_start) == 1:
         position = distinct_integers(class_bits, pool.group_size)  # (T, n_way)
     else:
@@ -105,7 +119,7 @@ def distinct_integers(bits: Tensor, below: Tensor) -> Tensor:
 
     The j-th draw is a rank among the below - j integers not yet chosen: a Lehmer code, decoded from its end. Each draw
     takes one integer away from those after it, which makes room for it by counting on from there. So the cost grows
-    with k and not with `below`.
+    with k and not with `below`, and the first draws do not depend on how many follow.
 
     Args:
         bits: (..., k) int64 in [0, 2**32).

@@ -183,6 +183,19 @@ def test_per_says_what_is_changed_alike(per: Any) -> None:
     assert torch.equal(same, groups[:, None] == groups[None])
 
 
+@pytest.mark.parametrize("per", ["image", "class", "task"])
+def test_an_image_is_changed_alike_however_many_follow(per: Any) -> None:
+    augmentation = Augmentation(0.4, True, 25, 0.6, per)
+    many = make_episode()  # 3 classes of 2 support and 2 query images
+    first = torch.tensor([0, 2, 4])  # of each class
+    fewer = many._replace(query_x=many.query_x[:, first], query_y=many.query_y[:, first])
+    whole, part = augmented(many, 3, augmentation), augmented(fewer, 3, augmentation)
+    assert torch.equal(part.support_x, whole.support_x)
+    assert torch.equal(part.query_x, whole.query_x[:, first])
+    one_shot = fewer._replace(support_x=many.support_x[:, first], support_y=many.support_y[:, first])
+    assert torch.equal(augmented(one_shot, 3, augmentation).support_x, whole.support_x[:, first])
+
+
 def test_unequal_classes_share_their_draws() -> None:
     draws = draw(0, 7, torch.arange(2), 5)
     labels = torch.tensor([[2, 0, 2, 1, 0], [1, 1, 1, 0, 1]])

@@ -154,6 +154,16 @@ def test_evaluation_tasks_do_not_depend_on_training() -> None:
     assert_same(data.episode("train", task_id), reseeded.episode("train", task_id))
 
 
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_learners_with_other_numbers_of_queries_are_asked_about_the_same_support(split: str) -> None:
+    task_id = torch.arange(13)
+    few, many = (make_data(evaluation=Evaluation(n_way=4, n_query=n)).episode(split, task_id) for n in (1, 3))
+    assert_same(few._replace(query_x=many.query_x, query_y=many.query_y), many)
+    by_class = many.query_x.unflatten(1, (4, 3))  # (T, n_way, n_query, C, H, W)
+    assert torch.equal(few.query_x, by_class[:, :, 0])
+    assert torch.equal(few.query_y, many.query_y.unflatten(1, (4, 3))[:, :, 0])
+
+
 def test_train_tasks_depend_on_the_seed() -> None:
     task_id = torch.arange(500)
     one, other = (make_data(seed=seed).episode("train", task_id) for seed in (1, 2))

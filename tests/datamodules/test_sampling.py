@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from datamodules.counter import random_bits
-from datamodules.sampling import ClassPool, Drawn, EpisodeShape, distinct_integers, draw_tasks
+from datamodules.sampling import DRAWS, ClassPool, Drawn, EpisodeShape, distinct_integers, draw_tasks
 from tests.datamodules.chi_square import as_cell, is_uniform
 
 
@@ -192,16 +192,54 @@ def test_seeds_and_splits_draw_other_tasks() -> None:
 
 def test_tasks_never_change() -> None:
     # With others here, every published result's tasks would be other tasks.
+    assert DRAWS == 2
     drawn = draw_tasks(0, 2, torch.tensor([0, 10**9]), make_pool([20] * 1000), EpisodeShape(5, 1, 2))
     assert drawn.class_id.tolist() == [[676, 971, 695, 496, 907], [1066, 859, 917, 372, 247]]
     assert drawn.support.tolist() == [
-        [[15560], [23543], [16075], [10702], [21807]],
-        [[26089], [20505], [22071], [7370], [3985]],
+        [[15560], [23529], [16090], [10718], [21797]],
+        [[26089], [20500], [22073], [7356], [3981]],
     ]
     assert drawn.query.tolist() == [
-        [[15565, 15577], [23525, 23542], [16088, 16072], [10704, 10717], [21814, 21815]],
-        [[26090, 26098], [20506, 20502], [22076, 22069], [7362, 7369], [3994, 3983]],
+        [[15578, 15564], [23527, 23542], [16087, 16082], [10699, 10716], [21800, 21815]],
+        [[26092, 26102], [20506, 20519], [22076, 22075], [7355, 7369], [3995, 3984]],
     ]
+
+
+def test_draw_j_of_class_c_has_a_number_of_its_own() -> None:
+    n_way, n_draws, pool = 4, 5, make_pool([9] * 12)
+    drawn = draw_tasks(3, 1, torch.arange(20), pool, EpisodeShape(n_way, 2, 3))
+    place = places(drawn, pool)
+    for task, bits in enumerate(random_bits(3, 1, torch.arange(20), 100).tolist()):
+        assert (drawn.class_id[task] - 100).tolist() == reference_distinct(bits[1 : 1 + n_way], 12)
+        for c in range(n_way):
+            numbers = [bits[1 + 2 * n_way + j * n_way + c] for j in range(n_draws)]
+            assert place[task, c].tolist() == reference_distinct(numbers, 9)
+
+
+POOLS = {
+    "one group": make_pool([40] * 12),
+    "groups": make_pool([40] * 12, groups=[5, 7]),
+    "halves": make_pool([40] * 12, halves=[17, 20, 23] * 4),
+}
+
+
+@pytest.mark.parametrize("pool", POOLS.values(), ids=POOLS)
+@pytest.mark.parametrize("k_shot", [1, 5])
+def test_more_queries_leave_the_classes_the_support_and_the_first_queries(pool: ClassPool, k_shot: int) -> None:
+    few, many = (draw_tasks(0, 2, torch.arange(200), pool, EpisodeShape(5, k_shot, n)) for n in (3, 12))
+    assert torch.equal(few.class_id, many.class_id)
+    assert torch.equal(few.support, many.support)
+    assert torch.equal(few.query, many.query[..., :3])
+
+
+@pytest.mark.parametrize("pool", POOLS.values(), ids=POOLS)
+def test_more_shots_leave_the_classes_and_the_first_shots(pool: ClassPool) -> None:
+    one, five = (draw_tasks(0, 2, torch.arange(200), pool, EpisodeShape(5, k, 4)) for k in (1, 5))
+    assert torch.equal(one.class_id, five.class_id)
+    assert torch.equal(one.support, five.support[..., :1])
+    if pool.first_half is None:  # one sequence of distinct images: what is no shot is a query
+        together = [torch.cat([drawn.support, drawn.query], dim=-1) for drawn in (one, five)]
+        assert torch.equal(together[0], together[1][..., :5])
 
 
 def test_drawing_never_waits_for_the_device() -> None:

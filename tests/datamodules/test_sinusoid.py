@@ -119,6 +119,15 @@ def test_more_points_and_the_oracle_leave_the_function_and_the_first_points(chan
     assert torch.equal(told.query_y, few.query_y)
 
 
+@pytest.mark.parametrize("changes", PROTOCOLS)
+def test_more_queries_leave_the_function_the_support_and_the_first_queries(changes: dict[str, Any]) -> None:
+    few, many = (Sinusoid(n_query=n, **changes).episode("test", torch.arange(5)) for n in (3, 9))
+    assert torch.equal(few.support_x, many.support_x)
+    assert torch.equal(few.support_y, many.support_y)
+    assert torch.equal(few.query_x, many.query_x[:, :3])
+    assert torch.equal(few.query_y, many.query_y[:, :3])
+
+
 def test_splits_and_seeds_are_apart_and_evaluation_knows_no_training_seed() -> None:
     task_id, data = torch.arange(50), Sinusoid(seed=0)
     functions = {split: data.functions(split, task_id)[0] for split in ("train", "val", "test")}
