@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from datamodules.episode import CLASSIFICATION, Episode, Objective
-from datamodules.sampling import EpisodeShape
+from datamodules.sampling import DRAWS, EpisodeShape
 from datamodules.settings import Evaluation
 from datamodules.task_sizes import Count, TaskSizes
 from datamodules.task_stream import StreamPosition, TaskStream
@@ -28,6 +28,7 @@ class EpisodeDataModule(pl.LightningDataModule):
     """
 
     objective: Objective = CLASSIFICATION
+    draws: int = DRAWS  # the number of the drawing, which checkpoints and results carry
     num_workers: int = 0  # of loaders
     pin_memory: bool = False
 
@@ -47,6 +48,8 @@ class EpisodeDataModule(pl.LightningDataModule):
             _of_evaluation("k_shot", evaluation.k_shot, k_shot),
             n_query if evaluation.n_query is None else evaluation.n_query,
         )
+        if self.objective is CLASSIFICATION:
+            _check_several_classes({"n_way": self.train_sizes.n_way[0], "evaluation.n_way": held_out.n_way})
         counts = {"meta_batch_size": meta_batch_size}
         counts |= {f"evaluation.{n}": getattr(evaluation, n) for n in ("n_val_tasks", "n_test_tasks", "batch_size")}
         for name, value in counts.items():
@@ -235,6 +238,20 @@ class EpisodeDataModule(pl.LightningDataModule):
         rank = self.trainer.global_rank if self.trainer else 0
         stream = TaskStream(batch_size, first_task, n_tasks, rank, self._world_size, self._gatherer(split))
         return DataLoader(stream, batch_size=None, num_workers=self.num_workers, pin_memory=self.pin_memory)
+
+
+def _check_several_classes(n_way: dict[str, int]) -> None:
+    """Refuses tasks whose every answer is correct.
+
+    Args:
+        n_way: The fewest classes of a task, by the name of the argument that says it.
+
+    Raises:
+        ValueError: If one has fewer than two.
+    """
+    for name, value in n_way.items():
+        if value < 2:
+            raise ValueError(f"{name} must be at least 2, got {value}: with one class every answer is correct.")
 
 
 def _of_evaluation(name: str, given: int | None, trained: Count) -> int:

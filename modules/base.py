@@ -23,7 +23,14 @@ from modules.method import Method
 from modules.newest_classifier import NewestClassifier
 from modules.outer_gradient import OuterGradient, task_means
 from modules.outer_loop import OuterLoop
-from modules.resume_point import BEGUN, apply_outer_settings, begin_with_validation, rewind_to_outer_step
+from modules.resume_point import (
+    BEGUN,
+    DRAWS,
+    apply_outer_settings,
+    begin_with_validation,
+    check_draws,
+    rewind_to_outer_step,
+)
 from modules.task_chunks import TaskChunks
 from modules.training_count import (
     batches_trained,
@@ -284,6 +291,7 @@ class Learner(Method):
         if data is not None:
             checkpoint["input_spec"] = data.input_spec()
             checkpoint[TRAINED_CLASSES] = data.trained_classes()
+            checkpoint[DRAWS] = data.draws
         checkpoint["objective"] = self.objective.name
         checkpoint["skipped_steps"] = self.skipped_steps
         checkpoint[BEGUN] = self.begun_batches
@@ -310,6 +318,7 @@ class Learner(Method):
             self._chunks.size = min(sizes, default=None)  # one that was halved stays so
         self.train_metrics = checkpoint.get("train_metrics", {})
         self.skipped_steps = checkpoint.get("skipped_steps", 0)
+        check_draws(checkpoint, self._trainer)
         rewind_to_outer_step(checkpoint)
         if self._trainer and self._trainer.state.fn == "fit":
             apply_outer_settings(checkpoint, self.outer, self._trainer.max_steps)

@@ -13,6 +13,7 @@ from modules.task_mean import TaskMean
 if TYPE_CHECKING:
     from modules.base import Learner
 
+N_TASKS = "n_tasks"
 CURVE_STEPS = (0, 1, 2, 3, 5, 10, 20, 50)  # the inner steps after which the adaptation curve is read
 
 
@@ -33,11 +34,15 @@ class TaskScores:
             self.means[name].update(values)
 
     def compute(self, prefix: str, with_interval: tuple[str, ...]) -> dict[str, Tensor]:
-        """The means over all ranks' tasks as PREFIX/NAME; for some names the interval too, as PREFIX/ci95..."""
+        """The means over all ranks' tasks as PREFIX/NAME, and the number of those tasks as PREFIX/n_tasks.
+
+        For some names the interval too, as PREFIX/ci95..., where there are two tasks or more.
+        """
         logged = {}
         for name, mean in self.means.items():
             logged[f"{prefix}/{name}"], half_width = mean.compute()
-            if name in with_interval:
+            logged[f"{prefix}/{N_TASKS}"] = mean.n_tasks.new_tensor(mean.counted)
+            if name in with_interval and mean.counted > 1:
                 suffix = name.partition("_")[2]
                 logged[f"{prefix}/ci95{'_' + suffix if suffix else ''}"] = half_width
         return logged

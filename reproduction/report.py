@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from reproduction.cells import Cell
-from reproduction.result import Result, is_whole, percent, score_of, verdict
+from reproduction.result import Result, is_whole, own_score, percent, score_of, verdict
 from reproduction.training import Training
 
 
@@ -24,7 +24,7 @@ def lines_of_result(cell: Cell, result: Result, others: list[Result], path: Path
         if ours is not None:
             given = percent(paper.accuracy, paper.ci95)
             found.append(f"{percent(*ours)} % {paper.kind}; the paper: {given} %: {verdict(ours, paper)}")
-    found = found or [f"{percent(100 * result['accuracy'], 100 * result['ci95'])} %"]
+    found = found or [f"{percent(*own_score(result))} %"]
     part = f" after {result['iterations']:,} of {result['iterations_of_protocol']:,} iterations"
     head = f"{cell.name}, seed {result['seed']}{'' if is_whole(result) else part}"
     compared = [beside_seed(result, other) for other in others]
@@ -35,9 +35,12 @@ def lines_of_result(cell: Cell, result: Result, others: list[Result], path: Path
 def beside_seed(result: Result, other: Result) -> str:
     """How a result stands to that of another seed."""
     difference = 100 * (result["accuracy"] - other["accuracy"])
-    inside = abs(difference) <= 100 * other["ci95"]
+    accuracy, half_width = own_score(other)
+    if half_width is None:
+        return f"seed {other['seed']} has {percent(accuracy, None)} % ({difference:+.2f})"
+    inside = abs(difference) <= half_width
     return (
-        f"seed {other['seed']} has {percent(100 * other['accuracy'], 100 * other['ci95'])} %: this one lies "
+        f"seed {other['seed']} has {percent(accuracy, half_width)} %: this one lies "
         f"{'within' if inside else 'outside'} its interval ({difference:+.2f})"
     )
 

@@ -17,6 +17,7 @@ from reproduction.shipped import digits_of, iterations_of, shipped_hash
 from reproduction.training import Training, what_tests
 
 Result = dict[str, Any]
+Score = tuple[float, float | None]  # accuracy and the half-width of its 95% interval in %; None: of one task, it has none
 Verdict = Literal["inside", "above", "below"]
 SCORES = ("accuracy", "ci95")
 KINDS: tuple[Kind, ...] = ("transductive", "inductive")
@@ -46,6 +47,7 @@ def make_result(cell: Cell, training: Training, trained_in: RunFolder, tested_in
         **_scores(tested),
         "transductive": bool(tested["protocol"]["transductive"]),
         "n_tasks": tested["n_tasks"],
+        "draws": drawing_of(tested),
         "iterations": trained["global_step"],
         "iterations_asked": training.length,
         "iterations_of_protocol": iterations_of(training.config),
@@ -104,16 +106,25 @@ def shown(arguments: list[str]) -> str:
     return shlex.join(["python", "train.py", *arguments])
 
 
-def score_of(result: Result, kind: Kind) -> tuple[float, float] | None:
+def drawing_of(result: Result) -> int:
+    """The number of the drawing that the test tasks come from; results that do not say it are of the first."""
+    return int(result.get("draws", 1))
+
+
+def own_score(result: Result, suffix: str = "") -> Score:
+    """Accuracy and half-width in %, by the result's own evaluation, or with a suffix such as "_inductive"."""
+    half_width = result[f"ci95{suffix}"]
+    return 100 * result[f"accuracy{suffix}"], None if half_width is None else 100 * half_width
+
+
+def score_of(result: Result, kind: Kind) -> Score | None:
     """Accuracy and half-width in %, of a kind of evaluation; None where the result has none of it."""
     if f"accuracy_{kind}" in result:
-        return 100 * result[f"accuracy_{kind}"], 100 * result[f"ci95_{kind}"]
-    if result["transductive"] == (kind == "transductive"):
-        return 100 * result["accuracy"], 100 * result["ci95"]
-    return None
+        return own_score(result, f"_{kind}")
+    return own_score(result) if result["transductive"] == (kind == "transductive") else None
 
 
-def verdict(ours: tuple[float, float], paper: Published) -> Verdict:
+def verdict(ours: Score, paper: Published) -> Verdict:
     """Whether our accuracy lies in the paper's interval; in our own around the paper's where the paper gives none.
 
     Args:
@@ -122,7 +133,7 @@ def verdict(ours: tuple[float, float], paper: Published) -> Verdict:
     """
     difference = ours[0] - paper.accuracy
     half_width = ours[1] if paper.ci95 is None else paper.ci95
-    if abs(difference) <= half_width + 1e-9:
+    if abs(difference) <= (half_width or 0.0) + 1e-9:
         return "inside"
     return "above" if difference > 0 else "below"
 

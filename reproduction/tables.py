@@ -6,7 +6,18 @@ from pathlib import Path
 from app.markdown_text import table
 from reproduction.ablations import ABLATIONS
 from reproduction.cells import CELLS, OTHER_CHARACTERS, TASKS, Cell, Published
-from reproduction.result import KINDS, Result, is_whole, percent, score_of, stopped_by_itself, verdict
+from reproduction.result import (
+    KINDS,
+    Result,
+    Score,
+    drawing_of,
+    is_whole,
+    own_score,
+    percent,
+    score_of,
+    stopped_by_itself,
+    verdict,
+)
 from reproduction.result_files import load, load_valid
 
 NOT_RUN = "not run"
@@ -37,9 +48,10 @@ def our_side(runs: Sequence[Result], paper: Published) -> list[str]:
     return [percent(*ours), difference, verdict(ours, paper), length, of_seeds, n_tasks]
 
 
-def mean_of(scores: Sequence[tuple[float, float]]) -> tuple[float, float]:
+def mean_of(scores: Sequence[Score]) -> Score:
     """The mean accuracy of several seeds and the widest interval: the test tasks, which it measures, are the same."""
-    return sum(accuracy for accuracy, _ in scores) / len(scores), max(ci95 for _, ci95 in scores)
+    widths = [ci95 for _, ci95 in scores if ci95 is not None]
+    return sum(accuracy for accuracy, _ in scores) / len(scores), max(widths, default=None)
 
 
 def longest(runs: Sequence[Result]) -> list[Result]:
@@ -76,13 +88,13 @@ def with_length(runs: Sequence[Result]) -> str:
     """For example "98.70 +- 0.40 after 6,000 of 60,000 (10%)"."""
     if not runs:
         return NOT_RUN
-    ours = mean_of([(100 * run["accuracy"], 100 * run["ci95"]) for run in runs])
+    ours = mean_of([own_score(run) for run in runs])
     return f"{percent(*ours)} after {length_of(runs).replace('*', '')}"
 
 
 def provenance(cells: Iterable[Cell], folder: Path) -> str:
     """A line for each record."""
-    heads = ("command", "tested at", "training", "tasks/s", "trained by", "tested by", "configuration", "date")
+    heads = ("command", "tested at", "training", "tasks/s", "trained by", "tested by", "drawing", "configuration", "date")
     lines = []
     for cell in cells:
         valid = load_valid(cell, folder)
@@ -97,6 +109,7 @@ def provenance(cells: Iterable[Cell], folder: Path) -> str:
                     f"{run['tasks_per_second']:g}{shared}",
                     ", ".join(parts),
                     f"{of_commit(run['commit'])} on {run['device']}, torch {run['versions']['torch']}",
+                    str(drawing_of(run)),
                     run["configuration"] + ("" if run in valid else " (by earlier settings: not in the tables)"),
                     run["date"],
                 ]
@@ -138,8 +151,9 @@ def ablation_table(base: Cell, folder: Path) -> str:
     lines = []
     for variant in variants:
         for run in load_valid(variant, folder):
-            same = (run["seed"], run["iterations_asked"])
-            of_base = [r for r in load_valid(as_it_is, folder) if (r["seed"], r["iterations_asked"]) == same]
+            same = (run["seed"], run["iterations_asked"], drawing_of(run))
+            known = load_valid(as_it_is, folder)
+            of_base = [r for r in known if (r["seed"], r["iterations_asked"], drawing_of(r)) == same]
             changed = " ".join(variant.options[len(as_it_is.options) :])
             lines.append([f"`{changed}`", f"{same[1]:,}", str(same[0]), *beside_base(run, of_base)])
     if not lines:
@@ -150,10 +164,10 @@ def ablation_table(base: Cell, folder: Path) -> str:
 
 def beside_base(run: Result, of_base: Sequence[Result]) -> list[str]:
     """A variant's accuracy beside the cell's, by the cell's own evaluation, and the difference by the other one."""
-    ours = 100 * run["accuracy"], 100 * run["ci95"]
+    ours = own_score(run)
     if not of_base:
         return [NOT_RUN, percent(*ours), "", ""]
-    own = 100 * of_base[0]["accuracy"], 100 * of_base[0]["ci95"]
+    own = own_score(of_base[0])
     others = []
     for kind in KINDS:
         here, there = score_of(run, kind), score_of(of_base[0], kind)

@@ -9,6 +9,7 @@ from app.checkpoints.file import load_whole
 from app.errors import UsageError
 from datamodules import BankDataModule, EpisodeDataModule
 from datamodules.episode import CLASSIFICATION, OBJECTIVES, Objective
+from modules.resume_point import drawing_differs
 
 # Set by links, from data.n_way and seed_everything: the parser refuses them in a configuration.
 LINK_TARGETS = {"model": "n_way", "data": "seed"}
@@ -91,6 +92,19 @@ def check_same_method(checkpoint: dict[str, Any], path: Path, class_path: str) -
     asked = class_path.rpartition(".")[2]
     if trained != asked:
         raise UsageError(f"--ckpt_path {path} is a {trained}, and the configuration asks for a {asked}")
+
+
+def check_draws(checkpoint: dict[str, Any], path: Path) -> None:
+    """Refuses to resume a run whose training tasks were drawn in another way; it can still be evaluated.
+
+    Raises:
+        UsageError: If they were.
+    """
+    if differs := drawing_differs(checkpoint, EpisodeDataModule.draws):
+        raise UsageError(
+            f"{path}: {differs}. Start a new run, without --ckpt_path and --resume; test, validate, predict and export "
+            "take it as before"
+        )
 
 
 def objective_of(checkpoint: dict[str, Any]) -> Objective:

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from app.runs.results import readable, versions
+from app.runs.results import readable, versions, with_interval
 
 TRAINING_ARGUMENTS = ("n_way", "k_shot", "n_query", "meta_batch_size", "seed")
 
@@ -95,13 +95,14 @@ def _accuracy(facts: CardFacts) -> str:
     protocol = results["protocol"]
     lines = [f"- {readable(results)}"]
     if "accuracy_inductive" in results and protocol.get("transductive"):
-        interval = f"{results['accuracy_inductive']:.2%} +- {results['ci95_inductive']:.2%}"
-        lines.append(f"- This classifier answers inductively: of the two it is the inductive figure, {interval}.")
+        figure = with_interval(results, "_inductive")
+        lines.append(f"- This classifier answers inductively: of the two it is the inductive figure, {figure}.")
     measured = results.get("checkpoint")
     if measured and measured.rpartition("/")[2] != facts.checkpoint.rpartition("/")[2]:
         lines.append(f"- Measured with another checkpoint of the run, `{measured}`.")
     stated = ", ".join(f"{name} = {value}" for name, value in protocol.items())
-    lines.append(f"- Protocol: {stated}; 95% interval over {results['n_tasks']:,} tasks.")
+    interval = "" if results.get("ci95") is None else f"; 95% interval over {results['n_tasks']:,} tasks"
+    lines.append(f"- Protocol: {stated}{interval}.")
     lines.append("- On the classes above nothing was measured: they are not those of the test tasks.")
     return "\n".join(lines)
 

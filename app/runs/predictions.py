@@ -30,8 +30,8 @@ class ClassRows:
                 yield task_id, query, names[classes[task][label]], names[classes[task][guess]], f"{p:.4f}"
 
     def summary(self, rows: list[Row]) -> str:
-        """How many are right."""
-        return f"{sum(row[2] == row[3] for row in rows) / max(len(rows), 1):.2%} right"
+        """How many of one row or more are right."""
+        return f"{sum(row[2] == row[3] for row in rows) / len(rows):.2%} right"
 
 
 class ValueRows:
@@ -49,8 +49,8 @@ class ValueRows:
                 yield task_id, query, shown, f"{true[task][query]:.7g}", f"{values[task][query]:.7g}"
 
     def summary(self, rows: list[Row]) -> str:
-        """The mean squared error."""
-        error = sum((float(row[3]) - float(row[4])) ** 2 for row in rows) / max(len(rows), 1)
+        """The mean squared error of one row or more."""
+        error = sum((float(row[3]) - float(row[4])) ** 2 for row in rows) / len(rows)
         return f"mse {score_text(error, REGRESSION)}"
 
 
@@ -94,7 +94,8 @@ class PredictionsFile(Callback):
             self._write(self.path, sorted(rows, key=lambda row: (int(row[0]), int(row[1]))))
             for part in parts:
                 part.unlink()
-            print(f"{len(rows):,} queries, {self.table.summary(rows)}: {self.path}")
+            found = f", {self.table.summary(rows)}" if rows else ""
+            print(f"{len(rows):,} {'query' if len(rows) == 1 else 'queries'}{found}: {self.path}")
 
     def _part(self, rank: int) -> Path:
         return self.run.path / f"predictions.rank{rank}.part"

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 from app.runs.files import NOT_NOTED
 from app.runs.results import RunFacts, collect_results, device_name, readable, write_results
+from modules.evaluation import N_TASKS
 
 if TYPE_CHECKING:
     from app.application import Application
 
 
 def report(application: "Application", split: str, checkpoint: str | None) -> None:
-    """Writes and prints what an evaluation found.
+    """Writes and prints what an evaluation found; where it was not one, or nothing was scored, it writes nothing.
 
     Args:
         application: The application, whose Trainer has just evaluated.
@@ -22,9 +23,16 @@ def report(application: "Application", split: str, checkpoint: str | None) -> No
     """
     trainer, data = application.trainer, application.datamodule
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    n_tasks = data.evaluation.n_test_tasks if split == "test" else data.evaluation.n_val_tasks
+    n_tasks = int(metrics.get(f"{split}/{N_TASKS}", 0))
+    if n_tasks == 0:
+        print(f"No {split} task was scored: no results.json is written (trainer.limit_{split}_batches says how many are).")
+        return
     protocol = {**data.protocol(), **application.model.protocol()}
     results = collect_results(split, metrics, n_tasks, protocol, _facts(application, checkpoint))
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]  # Lightning sets it without declaring it
+        print(readable(results))
+        print("trainer.fast_dev_run only tries that everything runs: no results.json is written.")
+        return
     write_results(application.run.path / "results.json", results)
     for logger in trainer.loggers:
         if hasattr(logger, "add_results"):
@@ -35,12 +43,13 @@ def report(application: "Application", split: str, checkpoint: str | None) -> No
 
 def _facts(application: "Application", checkpoint: str | None) -> RunFacts:
     trainer, throughput, loaded = application.trainer, application.throughput, application.loaded
-    step, trained_by = trainer.global_step, application.run_files.trained_by
+    step, trained_by, seed = trainer.global_step, application.run_files.trained_by, application.options["seed_everything"]
     if application.command != "fit" and loaded is not None:  # the training was in another process
         step, trained_by = loaded.get("global_step", 0), loaded.get("trained_by", [NOT_NOTED])
+        seed = loaded["datamodule_hyper_parameters"].get("seed", seed)
         throughput.load_state_dict(loaded.get("callbacks", {}).get("Throughput", throughput.state_dict()))
     return RunFacts(
-        seed=application.options["seed_everything"],
+        seed=seed,
         checkpoint=checkpoint,
         command=shlex.join([os.path.basename(sys.argv[0] or "train.py"), *application.arguments]),
         device=device_name(trainer),
@@ -49,5 +58,6 @@ def _facts(application: "Application", checkpoint: str | None) -> RunFacts:
         tasks_per_second=throughput.mean_rate,
         global_step=step,
         objective=application.datamodule.objective.name,
+        draws=application.datamodule.draws,
         trained_by=trained_by,
     )

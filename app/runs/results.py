@@ -16,6 +16,8 @@ import torch
 from app.runs.score_text import score_text
 from app.whole_file import write_whole
 from datamodules.episode import CLASSIFICATION, OBJECTIVES, Objective
+from datamodules.sampling import DRAWS
+from modules.evaluation import N_TASKS
 
 PROTOCOL_NAMES = {"n_way": "way", "k_shot": "shot", "n_query": "query", "inner_steps": "steps"}
 
@@ -34,6 +36,7 @@ class RunFacts:
         tasks_per_second: Mean training throughput.
         global_step: Outer steps of training.
         objective: What the data ask, e.g. "classification".
+        draws: The number of the drawing that the evaluated tasks come from.
         trained_by: "commit", "torch" and "device" of the training, of each part that had others.
     """
 
@@ -46,28 +49,37 @@ class RunFacts:
     tasks_per_second: float
     global_step: int
     objective: str = CLASSIFICATION.name
+    draws: int = DRAWS
     trained_by: list[dict[str, str | None]] = field(default_factory=list)
 
 
 def collect_results(
     split: str, metrics: dict[str, float], n_tasks: int, protocol: dict[str, Any], facts: RunFacts
 ) -> dict[str, Any]:
-    """The content of results.json.
+    """The content of results.json; an interval is None where there is none, as of one task.
 
     Args:
         split: "test" or "val": the metrics' prefix.
         metrics: What the learner logged, e.g. `test/accuracy`, in [0, 1], or `test/mse`.
-        n_tasks: Tasks that were evaluated.
+        n_tasks: Tasks that were scored, over all ranks.
         protocol: The data's and the learner's protocols together.
         facts: What the result depends on.
     """
-    scores = {name.removeprefix(f"{split}/"): value for name, value in metrics.items() if name.startswith(f"{split}/")}
+    scores: dict[str, float | None] = {
+        name.removeprefix(f"{split}/"): value for name, value in metrics.items() if name.startswith(f"{split}/")
+    }
+    scores.pop(N_TASKS, None)
+    score_name = OBJECTIVES[facts.objective].score_name
+    for suffix in ("", "_transductive", "_inductive"):
+        if score_name + suffix in scores:
+            scores.setdefault(f"ci95{suffix}", None)
     curve = sorted((int(name.rpartition("_")[2]), name) for name in scores if "_after_" in name)
     results: dict[str, Any] = {
         "split": split,
         "objective": facts.objective,
         **{name: value for name, value in scores.items() if "_after_" not in name},
         "n_tasks": n_tasks,
+        "draws": facts.draws,
         "protocol": {PROTOCOL_NAMES.get(name, name): value for name, value in protocol.items()},
         "adaptation_curve": {str(step): scores[name] for step, name in curve},
         "checkpoint": facts.checkpoint,
@@ -90,9 +102,9 @@ def readable(results: dict[str, Any]) -> str:
     In regression e.g. `test mse 0.0123 +- 0.0010 (600 tasks, 10-shot regression)`.
     """
     objective, protocol = objective_of(results), results["protocol"]
-    score = f"{results['split']} {objective.score_name} {_with_interval(results, '')}"
+    score = f"{results['split']} {objective.score_name} {with_interval(results, '')}"
     kinds = [kind for kind in ("transductive", "inductive") if f"{objective.score_name}_{kind}" in results]
-    stated = [f"{results['n_tasks']:,} tasks"]
+    stated = [f"{results['n_tasks']:,} task{'' if results['n_tasks'] == 1 else 's'}"]
     if objective is CLASSIFICATION:
         stated.append(f"{protocol.get('way')}-way {protocol.get('shot')}-shot")
         kind = "transductive" if protocol.get("transductive") else "inductive"
@@ -102,7 +114,7 @@ def readable(results: dict[str, Any]) -> str:
     if not kinds:
         return f"{score} ({', '.join(stated)})"
     headline, other = kinds if protocol.get("transductive") else reversed(kinds)
-    return f"{score} ({', '.join([*stated, headline])}); {_with_interval(results, '_' + other)} {other}"
+    return f"{score} ({', '.join([*stated, headline])}); {with_interval(results, '_' + other)} {other}"
 
 
 def objective_of(results: dict[str, Any]) -> Objective:
@@ -160,7 +172,9 @@ def _git(*arguments: str) -> str:
     return done.stdout.strip()
 
 
-def _with_interval(results: dict[str, Any], suffix: str) -> str:
+def with_interval(results: dict[str, Any], suffix: str) -> str:
+    """A score, e.g. "93.12% +- 0.41%", or "93.12%" where one task was scored; suffix "", "_transductive" or so."""
     objective = objective_of(results)
-    score, half_width = results[objective.score_name + suffix], results["ci95" + suffix]
-    return f"{score_text(score, objective)} +- {score_text(half_width, objective)}"
+    score, half_width = results[objective.score_name + suffix], results.get("ci95" + suffix)
+    interval = "" if half_width is None else f" +- {score_text(half_width, objective)}"
+    return score_text(score, objective) + interval
