@@ -48,8 +48,6 @@ class EpisodeDataModule(pl.LightningDataModule):
             _of_evaluation("k_shot", evaluation.k_shot, k_shot),
             n_query if evaluation.n_query is None else evaluation.n_query,
         )
-        if self.objective is CLASSIFICATION:
-            _check_several_classes({"n_way": self.train_sizes.n_way[0], "evaluation.n_way": held_out.n_way})
         counts = {"meta_batch_size": meta_batch_size}
         counts |= {f"evaluation.{n}": getattr(evaluation, n) for n in ("n_val_tasks", "n_test_tasks", "batch_size")}
         for name, value in counts.items():
@@ -57,6 +55,8 @@ class EpisodeDataModule(pl.LightningDataModule):
                 raise ValueError(f"{name} must be at least 1, got {value}.")
         # of each split's tasks; of those of training the largest
         self.shapes = {"train": self.train_sizes.largest, "val": held_out, "test": held_out}
+        if self.objective is CLASSIFICATION:
+            _check_several_classes({"n_way": self.train_sizes.n_way[0], "evaluation.n_way": held_out.n_way})
         self.meta_batch_size, self.evaluation, self.seed = meta_batch_size, evaluation, seed
         self._stream = StreamPosition(0, 0, meta_batch_size)
         self._tasks_drawn: int | None = None  # before the training that is about to begin, as its checkpoint says

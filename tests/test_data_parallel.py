@@ -73,6 +73,7 @@ def score(method: str) -> dict[str, Any]:
 def test_scores_are_those_of_one_process_also_where_tasks_do_not_divide(ranks: RankGroup, method: str) -> None:
     expected = score(method)
     assert {"val/accuracy", "val/ci95", "test/accuracy", "test/ci95", "test/loss"} <= expected.keys()
+    assert (expected["val/n_tasks"], expected["test/n_tasks"]) == (5, 37)
     for scores in ranks(score, method):
         assert scores == pytest.approx(expected, rel=1e-9)
 

@@ -231,6 +231,14 @@ def test_evaluation_counts_below_one_are_refused(name: str) -> None:
         make_data(evaluation=Evaluation(**changes))
 
 
+@pytest.mark.parametrize("changes", [{"n_way": 1}, {"n_way": [1, 3]}])
+def test_one_way_tasks_are_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="^n_way must be at least 2, got 1: with one class every answer is correct"):
+        make_data(**changes)
+    with pytest.raises(ValueError, match=r"^evaluation\.n_way must be at least 2, got 1"):
+        make_data(evaluation=Evaluation(n_way=1))
+
+
 def test_the_bank_is_built_once() -> None:
     class Counted(NumberedImages):
         built = 0

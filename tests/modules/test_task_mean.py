@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from modules.evaluation import TaskScores
 from modules.task_mean import TaskMean
 from tests.rank_group import RankGroup
 
@@ -22,12 +23,22 @@ def test_it_is_numpys_mean_and_interval_for_any_batches(batch_size: int) -> None
     for start in range(0, len(SCORES), batch_size):
         mean.update(torch.tensor(SCORES[start : start + batch_size]))
     assert [value.item() for value in mean.compute()] == pytest.approx(expected(SCORES), rel=1e-12)
+    assert mean.counted == 37
 
 
 def test_one_task_has_no_interval() -> None:
     mean = TaskMean()
     mean.update(torch.tensor([0.25]))
     assert [value.item() for value in mean.compute()] == [0.25, 0.0]
+
+
+@pytest.mark.parametrize(("n_tasks", "logged"), [(1, {"val/loss", "val/n_tasks"}), (2, {"val/loss", "val/n_tasks", "val/ci95"})])
+def test_the_scores_of_an_evaluation_say_of_how_many_tasks(n_tasks: int, logged: set[str]) -> None:
+    scores = TaskScores(["loss"], torch.device("cpu"))
+    scores.update({"loss": torch.rand(n_tasks)})
+    found = scores.compute("val", ("loss",))
+    assert found.keys() == logged
+    assert found["val/n_tasks"].item() == n_tasks
 
 
 def test_equal_scores_have_an_interval_of_zero_and_not_nan() -> None:
@@ -42,10 +53,10 @@ def mean_of_share(n_first: int) -> list[float]:
     mean = TaskMean()
     if len(share):
         mean.update(torch.tensor(share))
-    return [value.item() for value in mean.compute()]
+    return [*(value.item() for value in mean.compute()), mean.counted]
 
 
 @pytest.mark.parametrize("n_first", [19, 30, 37])
 def test_two_ranks_with_different_numbers_of_tasks_sum(rank_pair: RankGroup, n_first: int) -> None:
     for result in rank_pair(mean_of_share, n_first):
-        assert result == pytest.approx(expected(SCORES), rel=1e-12)
+        assert result == pytest.approx([*expected(SCORES), 37], rel=1e-12)

@@ -6,6 +6,7 @@ from reproduction import result_files
 from reproduction.ablations import ABLATIONS
 from reproduction.cells import CELLS, Cell
 from reproduction.pages import page, pages, summary
+from reproduction.report import beside_seed
 from reproduction.result import Result
 from reproduction.result_files import RESULTS
 from reproduction.shipped import ROOT, shipped_hash
@@ -52,6 +53,25 @@ def test_without_files_nothing_was_run(tmp_path: Path) -> None:
     figures = sum(len(cell.published) for cell in CELLS.values())
     assert len(lines_with(text, "ductive | ", "| not run |")) == figures
     assert "Not run." in text
+
+
+def test_a_result_of_one_task_stands_without_an_interval(tmp_path: Path) -> None:
+    cell = CELLS["maml_omniglot_5w1s"]
+    put(cell, record(0.985, ci95=None, n_tasks=1), tmp_path)
+    (line,) = lines_with(page(tmp_path), "| transductive | 98.70 +- 0.40 | 98.50 |")
+    assert "inside" in line
+    (other,) = result_files.load(cell, tmp_path)
+    assert beside_seed(record(0.975, 1), other) == "seed 0 has 98.50 % (-1.00)"
+
+
+def test_the_page_says_which_drawing_the_test_tasks_come_from(tmp_path: Path) -> None:
+    cell = CELLS["maml_omniglot_5w1s"]
+    put(cell, record(0.985, 0), tmp_path)  # as results were written that did not say it
+    put(cell, record(0.985, 1, draws=2), tmp_path)
+    first, second = lines_with(page(tmp_path), "make reproduce CELL=x")
+    assert "| 1 | abc |" in first
+    assert "| 2 | abc |" in second
+    assert result_files.others_of(cell, record(0.98, 2, draws=2), tmp_path) == result_files.load(cell, tmp_path)[1:]
 
 
 def test_a_figure_stands_beside_the_papers(tmp_path: Path) -> None:

@@ -110,6 +110,14 @@ RESULTS = {
 }
 
 
+def test_a_card_of_one_test_task_has_no_interval() -> None:
+    nothing = dict.fromkeys(("ci95", "ci95_transductive", "ci95_inductive"))
+    card = model_card(facts(results=RESULTS | nothing | {"n_tasks": 1}), {"classifier.onnx": 0.0})
+    assert "it is the inductive figure, 58.77%." in " ".join(card.split())
+    assert "+-" not in card
+    assert "95%" not in card
+
+
 def facts(**changes: object) -> CardFacts:
     values: dict[str, object] = {
         "checkpoint": "runs/x/0/checkpoints/best-step=400.ckpt",
