@@ -54,9 +54,8 @@ def check_class_count(count: int, shape: EpisodeShape, where: str) -> None:
         ValueError: If `count` is less than n_way; says where.
     """
     if count < shape.n_way:
-        raise ValueError(
-            f"n_way = {shape.n_way} is more than {where} has classes ({count}): lower n_way, or add classes."
-        )
+        mend = "add classes" if count < 2 else "lower n_way, or add classes"
+        raise ValueError(f"n_way = {shape.n_way} is more than {where} has classes ({count}): {mend}.")
 
 
 def _check_class_sizes(bank: ImageBank, pool: ClassPool, shape: EpisodeShape, split: str) -> None:

@@ -92,8 +92,9 @@ def test_folders_named_after_the_splits_are_the_splits(tmp_path: Path):
     data = folder(tmp_path)
     assert set_up(data) == {split: {f"{split}{c}" for c in range(3)} for split in ("train", "val", "test")}
     assert data.protocol()["split"] == "folders"
-    by_fraction = folder(tmp_path, split="fraction", n_way=1)
-    assert set.union(*set_up(by_fraction).values()) == {"train", "val", "test"}
+    save_classes(tmp_path / "images", dict.fromkeys("abc", 4), first=500)
+    by_fraction = folder(tmp_path, split="fraction", val_fraction=1 / 3, test_fraction=1 / 3)
+    assert set.union(*set_up(by_fraction).values()) == {"train", "val", "test", *"abc"}
 
 
 def test_classes_in_two_split_folders_are_a_leak(tmp_path: Path):
@@ -146,7 +147,7 @@ def test_lists_name_the_images_of_each_split(tmp_path: Path, write, suffix: str,
         ("filename,label\n" + "x" * 200_000, "not a CSV file in UTF-8"),
         ("filename,label\na,b,c\n", "line 2, is not a file name and a label"),
         ("filename,label\nnowhere.png,a\n", r"the first image of .*, nowhere.png, is not in"),
-        ("filename,label\nclass00/000.png,a\ngone.png,a\n", "cannot read .*gone.png"),
+        ("filename,label\nclass00/000.png,a\ngone.png,b\n", "cannot read .*gone.png"),
     ],
 )
 def test_lists_that_say_nothing_are_refused(tmp_path: Path, content: str, message: str):
@@ -154,7 +155,7 @@ def test_lists_that_say_nothing_are_refused(tmp_path: Path, content: str, messag
     path = tmp_path / "list.csv"
     path.write_text(content)
     with pytest.raises(ValueError, match=message):
-        set_up(folder(tmp_path, n_way=1, train_list=str(path), val_list=str(path), test_list=str(path)))
+        set_up(folder(tmp_path, train_list=str(path), val_list=str(path), test_list=str(path)))
 
 
 @pytest.mark.parametrize(
@@ -170,7 +171,7 @@ def test_json_lists_that_say_nothing_are_refused(tmp_path: Path, content: str, m
     path = tmp_path / "list.json"
     path.write_text(content)
     with pytest.raises(ValueError, match=message):
-        set_up(folder(tmp_path, n_way=1, train_list=str(path), val_list=str(path), test_list=str(path)))
+        set_up(folder(tmp_path, train_list=str(path), val_list=str(path), test_list=str(path)))
 
 
 def test_drawings_come_out_white_on_black(tmp_path: Path):

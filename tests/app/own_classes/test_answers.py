@@ -126,9 +126,9 @@ def test_a_broken_support_image_is_left_out_and_the_rest_is_answered(protonet: P
 
 def test_classes_that_were_trained_on_are_not_tested_on(run, tiny, tmp_path: Path):
     """A folder that changed since the training may hand its classes to other splits."""
-    save_classes(tmp_path / "images", {f"class{number:02}": 4 for number in range(12)})
+    save_classes(tmp_path / "images", {f"class{number:02}": 4 for number in range(24)})
     data = ("--data", "ImageFolder", "--data.root", str(tmp_path / "images"), "--data.cache", str(tmp_path))
-    sizes = ("--data.n_way=1", "--data.n_query=1", "--data.image_size=28", "--data.channels=1")
+    sizes = ("--data.n_way=2", "--data.n_query=1", "--data.image_size=28", "--data.channels=1")
     assert run("fit", "--model=ProtoNet", *data, *sizes, *tiny, "--model.backbone=Conv4").code == 0
     assert run("test", "--ckpt_path", "best", *data, *sizes).code == 0
     other = run("test", "--ckpt_path", "best", *data, *sizes, "--data.split_seed=5")
@@ -202,12 +202,13 @@ def test_a_fixed_head_takes_fewer_classes_and_refuses_more(run, tiny, task: Path
 
 
 def test_another_data_sets_images_are_brought_to_the_checkpoints_size(protonet: Path, run, tmp_path: Path):
-    images = draw(tmp_path / "images", dict.fromkeys(SHAPES, 4), 3)
+    images = tmp_path / "images"
+    save_classes(images, {f"class{number:02}": 4 for number in range(24)})
     asked = ("test", "--ckpt_path", str(protonet), "--data", "ImageFolder", "--data.root", str(images))
-    few = ("--data.n_way=1", "--data.evaluation.n_way=1", "--data.cache", str(tmp_path))
+    few = ("--data.n_way=2", "--data.evaluation.n_way=2", "--data.cache", str(tmp_path))
     ended = run(*asked, *few)
     assert ended.code == 0, ended.err
-    assert "20 tasks, 1-way 1-shot" in ended.out
+    assert "20 tasks, 2-way 1-shot" in ended.out
     larger = run(*asked, *few, "--data.image_size=40")
     assert larger.code == 1
     assert len([line for line in larger.err.splitlines() if "reading images" not in line]) == 1
