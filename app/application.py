@@ -15,7 +15,6 @@ from app.allocator import keep_freed_memory
 from app.arguments import without_option
 from app.checkpoints.choice import best_checkpoint
 from app.checkpoints.configuration import changed_arguments, check_same_objective
-from app.checkpoints.continuation import Beginning
 from app.checkpoints.file import DamagedCheckpointError, WholeCheckpoints, load_whole
 from app.checkpoints.run_checkpoint import RunCheckpoint
 from app.command_line import CommandLine
@@ -228,7 +227,9 @@ class Application(CommandLine):
         os.environ[RUN_FOLDER_VARIABLE] = str(chosen.path)
         if self.command == "fit" and self.is_first:
             self.lock.acquire(self.run.path)
-            for path in self.origin.damaged if self.origin else []:  # so that it does not take the place of the sound one before it
+            for path in (
+                self.origin.damaged if self.origin else []
+            ):  # so that it does not take the place of the sound one before it
                 path.rename(path.with_name(f"damaged-{path.name}"))
 
     def _loggers(self) -> list[Logger]:
@@ -248,7 +249,9 @@ class Application(CommandLine):
 
     def _log_at(self, step: int) -> None:
         """Makes an evaluation's scores stand at an outer step."""
-        self.trainer.fit_loop.epoch_loop._batches_that_stepped = step - 1  # of the rows of step N, Lightning counts N - 1
+        self.trainer.fit_loop.epoch_loop._batches_that_stepped = (
+            step - 1
+        )  # of the rows of step N, Lightning counts N - 1
 
     def _best_checkpoint(self) -> str | None:
         best = self.checkpointing.best_model_path or best_checkpoint(self.run)

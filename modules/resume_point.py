@@ -3,6 +3,7 @@
 from typing import Any
 
 from modules.outer_loop import OuterLoop
+
 BEGUN = "begun_batches"  # a checkpoint's key: batches since the last outer step
 DRAWS = "draws"  # a checkpoint's key: the number of the drawing that its training tasks came from
 FIRST_DRAWS = 1  # of the checkpoints that do not say it
@@ -39,7 +40,6 @@ def check_draws(checkpoint: dict[str, Any], trainer: Any) -> None:
         return
     if differs := drawing_differs(checkpoint, data.draws):
         raise ValueError(f"the checkpoint: {differs}. Fit without ckpt_path to start anew; validate and test take it")
-
 
 
 def rewind_to_outer_step(checkpoint: dict[str, Any]) -> None:

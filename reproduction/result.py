@@ -17,7 +17,9 @@ from reproduction.shipped import digits_of, iterations_of, shipped_hash
 from reproduction.training import Training, what_tests
 
 Result = dict[str, Any]
-Score = tuple[float, float | None]  # accuracy and the half-width of its 95% interval in %; None: of one task, it has none
+Score = tuple[
+    float, float | None
+]  # accuracy and the half-width of its 95% interval in %; None: of one task, it has none
 Verdict = Literal["inside", "above", "below"]
 SCORES = ("accuracy", "ci95")
 KINDS: tuple[Kind, ...] = ("transductive", "inductive")

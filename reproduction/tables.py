@@ -94,7 +94,17 @@ def with_length(runs: Sequence[Result]) -> str:
 
 def provenance(cells: Iterable[Cell], folder: Path) -> str:
     """A line for each record."""
-    heads = ("command", "tested at", "training", "tasks/s", "trained by", "tested by", "drawing", "configuration", "date")
+    heads = (
+        "command",
+        "tested at",
+        "training",
+        "tasks/s",
+        "trained by",
+        "tested by",
+        "drawing",
+        "configuration",
+        "date",
+    )
     lines = []
     for cell in cells:
         valid = load_valid(cell, folder)

@@ -180,9 +180,10 @@ def test_what_the_data_are_decides_and_not_where_they_lie(run, tiny):
     assert folder_run(run, tiny, "--resume=auto").code == 0
     before = contents(runs / "0")
     shutil.move("own", "moved")
-    assert "Going on with runs/maml_image_folder_5w1s/0 from step 4" in folder_run(
-        run, tiny, "--resume=auto", "--data.root=moved"
-    ).out
+    assert (
+        "Going on with runs/maml_image_folder_5w1s/0 from step 4"
+        in folder_run(run, tiny, "--resume=auto", "--data.root=moved").out
+    )
     assert [path.name for path in runs.iterdir()] == ["0"]
     before = contents(runs / "0")
     ended = folder_run(run, tiny, "--resume=auto", "--data.root=others")
@@ -192,7 +193,9 @@ def test_what_the_data_are_decides_and_not_where_they_lie(run, tiny):
     ended = folder_run(run, tiny, "--ckpt_path=runs/maml_image_folder_5w1s/0", "--data.root=others")
     assert ended.code == 0, ended.err
     changes = "the images or classes of the data, data.root moved -> others"
-    assert f"A new run in {runs / '2'} begins at step 0 with the weights of {runs}/0/checkpoints/last.ckpt: " in ended.out
+    assert (
+        f"A new run in {runs / '2'} begins at step 0 with the weights of {runs}/0/checkpoints/last.ckpt: " in ended.out
+    )
     assert changes in ended.out
     assert contents(runs / "0") == before
 
