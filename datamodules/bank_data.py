@@ -174,7 +174,7 @@ class BankDataModule(EpisodeDataModule):
             print(f"warning: the splits leak: {'; '.join(self.leaks)}", file=sys.stderr, flush=True)
         seeds = {split: self.seed_of(split) for split in SPLITS}
         self.bank, self.pools, self.source = bank, pools, EpisodeSource(bank, pools, seeds)
-        self._images_follow_device = self._fits_device(bank.images)
+        self._images_follow_device = self.source.follows_device = self._fits_device(bank.images)
         self.pin_memory = self.loading.images_on != "device" and torch.cuda.is_available()
 
     def _make_pools(self, bank: ImageBank) -> dict[str, ClassPool]:

@@ -16,10 +16,15 @@ class EpisodeSource:
         bank: The images.
         pools: For each split its classes.
         seeds: For each split the seed of its tasks.
+
+    Attributes:
+        follows_device: Whether images may be copied to the device that asks for tasks; otherwise tasks are drawn where
+            the images lie, and then moved. Workers that a loader forks can use nothing that lies on a GPU.
     """
 
     def __init__(self, bank: ImageBank, pools: dict[str, ClassPool], seeds: dict[str, int]) -> None:
         self.bank, self.pools, self.seeds = bank, pools, seeds
+        self.follows_device = True
         self._on_device: Tensor | None = None
         self._features: dict[str, SplitFeatures] = {}
 
@@ -42,6 +47,11 @@ class EpisodeSource:
         Returns:
             An Episode of uint8 images, or of features (T, S, D), on the device of `task_id`.
         """
+        here = task_id.to(task_id.device if self.follows_device else self.bank.images.device)
+        episode = self._drawn(split, here, shape, in_features)
+        return Episode(*(field.to(task_id.device) for field in episode))
+
+    def _drawn(self, split: str, task_id: Tensor, shape: EpisodeShape, in_features: bool) -> Episode:
         device = task_id.device
         if self.pools[split].class_id.device != device:
             self.pools[split] = self.pools[split].to(device)
