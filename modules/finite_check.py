@@ -10,6 +10,7 @@ from torch.nn.utils import get_total_norm
 
 from datamodules.episode import Episode
 from modules.outer_gradient import OuterGradient
+from modules.ranks import reduced
 
 if TYPE_CHECKING:
     from modules.base import Learner
@@ -79,13 +80,13 @@ def stop_training(learner: "Learner", step: int, batches: Sequence[Episode] = ()
     first = torch.tensor((step - 1) * n_tasks, device=learner.device)
     if batches:
         first = torch.stack([episode.task_id.min() for episode in batches]).min()
-        first = trainer.strategy.reduce(first, reduce_op="min") if trainer.world_size > 1 else first
+        first = reduced(first, trainer.strategy, "min") if trainer.world_size > 1 else first
     tasks = range(int(first), int(first) + n_tasks)
     at_fault = torch.zeros(n_tasks, device=learner.device)
     for task_id in set(wrong_tasks(learner.batch_gradient, batches)) & set(tasks):
         at_fault[task_id - tasks.start] = 1
     if batches and trainer.world_size > 1:
-        at_fault = trainer.strategy.reduce(at_fault, reduce_op="sum")
+        at_fault = reduced(at_fault, trainer.strategy, "sum")
     raise NotFiniteError(describe(step, tasks, [tasks[i] for i in at_fault.nonzero().flatten().tolist()], more))
 
 

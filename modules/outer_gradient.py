@@ -7,6 +7,7 @@ from pytorch_lightning.strategies import Strategy
 from torch import Tensor
 
 from modules.functional.networks import Variables
+from modules.ranks import reduced
 
 
 class OuterGradient(NamedTuple):
@@ -31,10 +32,9 @@ class OuterGradient(NamedTuple):
         return OuterGradient(*sums)
 
     def mean_over_ranks(self, strategy: Strategy) -> "OuterGradient":
-        """The mean over all processes, in one reduction."""
+        """The mean over all processes, in one reduction and without a barrier."""
         tensors = [value for part in self for value in part.values() if value.is_floating_point()]
-        flat = strategy.reduce(torch.cat([tensor.flatten() for tensor in tensors]), reduce_op="mean")
-        assert isinstance(flat, Tensor)
+        flat = reduced(torch.cat([tensor.flatten() for tensor in tensors]), strategy, "mean")
         means = iter(flat.split([tensor.numel() for tensor in tensors]))
 
         def mean_of(value: Tensor) -> Tensor:

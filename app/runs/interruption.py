@@ -10,6 +10,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from app.checkpoints.run_checkpoint import RunCheckpoint
 from app.errors import InterruptedRun
 from app.signals import StopSignals
+from modules.ranks import reduced
 from modules.resume_point import begin_with_validation
 
 RANKS_AGREE_EVERY = 1.0  # seconds, about; ranks that stopped at different steps would wait for each other for ever
@@ -72,9 +73,7 @@ class Interruption(Callback):
         batches, since = self._agreed
         seconds = (time.monotonic() - since) / max(1, self._batches - batches)
         asked = torch.tensor([float(stop), seconds], device=trainer.strategy.root_device)
-        answer = trainer.strategy.reduce(asked, reduce_op="max")
-        assert isinstance(answer, torch.Tensor)
-        any_stop, slowest = answer.tolist()
+        any_stop, slowest = reduced(asked, trainer.strategy, "max").tolist()
         self._agreed = (self._batches, time.monotonic())
         self._next_agreement = self._batches + max(1, min(100, int(RANKS_AGREE_EVERY / max(slowest, 1e-6))))
         return any_stop > 0

@@ -9,7 +9,6 @@ from datamodules.feature_bank import SplitFeatures
 from datamodules.settings import Loading
 from tests.datamodules.numbered_images import NumberedImages, assert_same, make_data
 
-
 GPU = torch.device("cuda", 0)
 
 
@@ -51,7 +50,8 @@ def test_tasks_asked_for_on_a_gpu_are_drawn_where_the_images_lie(split: str) -> 
 
 def test_features_stay_with_the_images() -> None:
     data = of_images_on_the_cpu()
-    assert data.source is not None and data.bank is not None
+    assert data.source is not None
+    assert data.bank is not None
     n_images = len(data.bank.images)
     data.source.use_features("val", SplitFeatures(torch.zeros(n_images, 4), torch.arange(n_images)))
     with gpu_tensors():
@@ -66,7 +66,8 @@ def test_images_that_follow_the_device_are_copied_there_once() -> None:
     with gpu_tensors():
         assert devices(data.episode("val", first_task())) == {GPU}
         copy = data.source._on_device
-        assert copy is not None and copy.device == GPU
+        assert copy is not None
+        assert copy.device == GPU
         data.episode("val", first_task())
     assert data.source._on_device is copy
 
