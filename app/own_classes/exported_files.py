@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
 from modules.exported_classifier import ExportedClassifier
+from modules.functional.matmul_precision import exact_products
 
 OPSET = 18
 TOLERANCE = 1e-4  # in probabilities, between a file and PyTorch
@@ -104,7 +105,7 @@ def largest_difference(classifier: ExportedClassifier, answer: Callable[[Tensor]
     generator, largest = torch.Generator().manual_seed(0), 0.0
     for batch, height, width in CHECKED_SIZES:
         images = torch.randint(0, 256, (batch, 3, height, width), dtype=torch.uint8, generator=generator)
-        with torch.no_grad():
+        with torch.no_grad(), exact_products():
             difference = float((answer(images) - classifier(images)).abs().max())
         if not difference <= TOLERANCE:  # also where it is not a number
             raise RuntimeError(

@@ -9,6 +9,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from modules.functional.networks import Variables, call_with
+from modules.functional.probe import agree
 
 TOLERANCE = 1e-3  # of float32 round-off, which a normalisation over few examples makes larger
 
@@ -38,18 +39,14 @@ def keeps_tasks_apart(network: nn.Module, input_shape: torch.Size) -> bool:
         network: On any device, in evaluation mode; stays as it is.
         input_shape: Of one example.
     """
-    variables = {name: v.detach() for name, v in [*network.named_parameters(), *network.named_buffers()]}
-    like = next((v for v in variables.values() if v.is_floating_point()), torch.empty(0))
-    x = torch.rand(2, 3, *input_shape, generator=torch.Generator().manual_seed(0)).to(like)
-    x[1] *= 0.5
-    with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-        try:
-            together = forward_shared(network, variables, x)
-        except Exception:  # whatever a network does to a batch that it was not written for
-            return False
-        alone = torch.stack([call_with(network, variables, task_x) for task_x in x])
-    atol = TOLERANCE * float(alone.abs().max())
-    return together.shape == alone.shape and torch.allclose(together, alone, rtol=TOLERANCE, atol=atol)
+    examples = torch.rand(2, 3, *input_shape, generator=torch.Generator().manual_seed(0))
+    examples[1] *= 0.5
+
+    def compute(stand_in: nn.Module, variables: Variables, x: Tensor) -> tuple[Tensor, Tensor]:
+        alone = torch.stack([call_with(stand_in, variables, task_x) for task_x in x])
+        return alone, forward_shared(stand_in, variables, x)
+
+    return agree(network, examples, compute, TOLERANCE)
 
 
 class _StatisticsOfTasks(TorchFunctionMode):

@@ -1,17 +1,17 @@
 """The way of computing many tasks that suits network, tasks and device; benchmarks/README.md has the measurements."""
 
-from contextlib import suppress
-
 import torch
 from torch import Tensor, nn
 
-from modules.functional.independence import nothing_dropped
-from modules.functional.networks import Strategy, call_with, forward_tasks
+from modules.functional.networks import Strategy, Variables, call_with, forward_tasks
 from modules.functional.per_task import layer_without_task_form
+from modules.functional.probe import agree
 
 # On a CPU the feature maps computed at once hold about so many numbers, those of 640 Omniglot images in a strided
 # Conv4: with fewer, small operations cost more than their arithmetic; with more, each of them waits for memory.
 CPU_FEATURES = 11_000_000
+TOLERANCE = 1e-3  # of float32 round-off, which a normalisation over three examples makes larger
+WAYS: tuple[Strategy, Strategy] = ("loop", "batched")
 
 
 def choose_chunk(network: nn.Module, support_x: Tensor, query_x: Tensor) -> int:
@@ -60,29 +60,28 @@ def batches_tasks(network: nn.Module, input_shape: torch.Size) -> bool:
     """
     if layer_without_task_form(network) is not None:
         return False
-    # In float32 round-off, which a normalisation over three examples makes larger, could pass for tasks that see a
-    # little of each other; but a network may take nothing else.
-    for dtype, tolerance in ((torch.float64, 1e-6), (torch.float32, 1e-3)):
-        with suppress(Exception):  # whatever a form makes of a use that it was not written for
-            one_by_one, batched = (_outputs(network, input_shape, strategy, dtype) for strategy in ("loop", "batched"))
-            atol = tolerance * float(one_by_one.abs().max())
-            return batched.shape == one_by_one.shape and torch.allclose(batched, one_by_one, rtol=tolerance, atol=atol)
-    return False
+    examples = torch.rand(2, 3, *input_shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+
+    def compute(stand_in: nn.Module, variables: Variables, x: Tensor) -> tuple[Tensor, Tensor]:
+        own = _of_two_tasks(variables)
+        # copies, whose statistics a training forward pass updates
+        ways = ({name: value.clone() for name, value in own.items()} for _ in range(2))
+        one_by_one, batched = (forward_tasks(stand_in, values, x, way) for values, way in zip(ways, WAYS, strict=True))
+        return one_by_one, batched
+
+    return agree(network, examples, compute, TOLERANCE)
 
 
-def _outputs(network: nn.Module, input_shape: torch.Size, strategy: Strategy, dtype: torch.dtype) -> Tensor:
-    """What two tasks of three random examples put out whose weights are random ones about the network's."""
-    generator, variables = torch.Generator().manual_seed(0), {}
-    x = torch.rand(2, 3, *input_shape, dtype=dtype, generator=generator)
-    for name, value in (dict(network.named_parameters()) | dict(network.named_buffers())).items():
-        own = value.detach().expand(2, *value.shape).clone()
-        if own.is_floating_point():
-            noise = torch.rand(own.shape, dtype=dtype, generator=generator)  # positive: variances stay so
-            own = own.to(dtype) + noise.to(own.device) * (0.3 * own.to(dtype).abs().mean() + 0.1)
-        variables[name] = own
-        x = x.to(value.device)
-    with torch.no_grad(), torch.autocast(x.device.type, enabled=False), nothing_dropped(network):
-        return forward_tasks(network, variables, x, strategy)
+def _of_two_tasks(variables: Variables) -> Variables:
+    """For each of two tasks, random weights about the network's: (*shape) -> (2, *shape)."""
+    generator = torch.Generator().manual_seed(1)
+    own = {}
+    for name, value in variables.items():
+        own[name] = value.expand(2, *value.shape).clone()
+        if value.is_floating_point():
+            noise = torch.rand(own[name].shape, dtype=value.dtype, generator=generator)  # positive: variances stay so
+            own[name] += noise.to(value.device) * (0.3 * value.abs().mean() + 0.1)
+    return own
 
 
 def count_features(network: nn.Module, input_shape: torch.Size) -> int | None:
