@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from modules.backbones import Backbone
+from modules.functional.matmul_precision import matmul_precision_on
 
 AT_ONCE = 128  # images; more give no further speed
 
@@ -50,8 +52,21 @@ def embed_images(backbone: Backbone, images: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
+def computed_with(backbone: Backbone) -> dict[str, str]:
+    """What the features' last digits depend on beside layers and weights: device, precision and libraries."""
+    like = next(backbone.parameters())
+    roots = {type(layer).__module__.partition(".")[0] for layer in backbone.modules()} | {"torch"}
+    versions = {root: str(getattr(sys.modules.get(root), "__version__", "")) for root in sorted(roots)}
+    return {
+        "device": like.device.type,
+        "precision": str(like.dtype),
+        "products": matmul_precision_on(like.device.type),
+        **versions,
+    }
+
+
 def _key(backbone: Backbone) -> str:
-    """Hashes the network's layers, their settings, and every weight and statistic."""
+    """Hashes the network's layers, their settings, every weight and statistic, and what they are computed with."""
     settings = {
         name: {key: value for key, value in vars(layer).items() if isinstance(value, str | int | float | tuple)}
         for name, layer in backbone.named_modules()
@@ -59,7 +74,9 @@ def _key(backbone: Backbone) -> str:
     for values in settings.values():
         values.pop("training", None)
     kinds = [f"{name}: {type(layer).__module__}.{type(layer).__qualname__}" for name, layer in backbone.named_modules()]
-    digest = hashlib.blake2b(json.dumps([kinds, settings], default=str).encode(), digest_size=16)
+    digest = hashlib.blake2b(
+        json.dumps([kinds, settings, computed_with(backbone)], default=str).encode(), digest_size=16
+    )
     for name, value in [*backbone.named_parameters(), *backbone.named_buffers()]:
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)

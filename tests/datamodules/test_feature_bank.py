@@ -1,11 +1,12 @@
 """Features in place of images: the same answers, computed once, kept by what they were made from."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from datamodules.augmentation import Augmentation
 from datamodules.episode import Episode
@@ -13,6 +14,8 @@ from datamodules.image_bank import ImageBank
 from datamodules.settings import Loading
 from modules import MAML, ProtoNet
 from modules.base import Learner
+from modules.frozen_features import computed_with, frozen_embedding
+from modules.functional.matmul_precision import MatmulPrecision, set_matmul_precision
 from tests.learnable_images import LearnableImages, TwoBlocks, make_data
 from tests.training_runs import largest_difference, make_trainer, state_of
 
@@ -183,3 +186,42 @@ def test_damaged_features_are_computed_anew(cache: Path) -> None:
     (entry / "images.npy").write_bytes((entry / "images.npy").read_bytes()[:-1] + b"x")
     assert make_trainer().test(learner, datamodule=make_data(), verbose=False) == expected
     assert Counting.embedded == 2 * IMAGES_OF_A_SPLIT
+
+
+def key_of(learner: Learner) -> str:
+    embedding = frozen_embedding(learner.backbone)
+    assert embedding is not None
+    return embedding.key()
+
+
+def test_another_precision_of_products_has_features_of_its_own() -> None:
+    learner, keys = make_learner(), set()
+    for precision in get_args(MatmulPrecision):
+        set_matmul_precision(precision)
+        try:
+            keys.add(key_of(learner))
+        finally:
+            set_matmul_precision("highest")
+    assert len(keys) == 3
+    keys.add(key_of(learner))
+    assert len(keys) == 3
+
+
+@pytest.mark.parametrize("name", ["device", "precision", "products", "torch"])
+def test_all_that_features_depend_on_is_in_their_key(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    learner = make_learner()
+    assert learner.backbone is not None
+    before, used = key_of(learner), computed_with(learner.backbone)
+    assert used[name]
+    monkeypatch.setattr("modules.frozen_features.computed_with", lambda backbone: used | {name: "another"})
+    assert key_of(learner) != before
+
+
+def test_a_backbone_on_a_gpu_has_features_of_its_own() -> None:
+    learner = make_learner()
+    assert learner.backbone is not None
+    on_cpu = computed_with(learner.backbone)
+    with FakeTensorMode(), torch.device("cuda"):  # a GPU that is not there
+        on_gpu = computed_with(Counting(running_stats=True))
+    assert on_cpu["device"] == "cpu"
+    assert on_gpu["device"] == "cuda"
