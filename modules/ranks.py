@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.distributed import ReduceOp
 
 
-def reduced(values: Tensor, strategy: Strategy, by: Literal["sum", "mean", "max"]) -> Tensor:
+def reduced(values: Tensor, strategy: Strategy, by: Literal["sum", "mean", "max", "min"]) -> Tensor:
     """Reduces a tensor over all processes.
 
     Lightning's own `Strategy.reduce` puts a barrier before each reduction: on GPUs the host waits there until all that
@@ -27,6 +27,7 @@ def reduced(values: Tensor, strategy: Strategy, by: Literal["sum", "mean", "max"
         assert isinstance(answer, Tensor)
         return answer
     averages = torch.distributed.get_backend() != "gloo"  # which only sums
-    op = {"sum": ReduceOp.SUM, "max": ReduceOp.MAX, "mean": ReduceOp.AVG if averages else ReduceOp.SUM}[by]
+    mean = ReduceOp.AVG if averages else ReduceOp.SUM
+    op = {"sum": ReduceOp.SUM, "max": ReduceOp.MAX, "min": ReduceOp.MIN, "mean": mean}[by]
     torch.distributed.all_reduce(values, op=op)
     return values.div_(torch.distributed.get_world_size()) if by == "mean" and not averages else values

@@ -43,10 +43,13 @@ def checkpoint_config(checkpoint: dict[str, Any], other_data: str | None = None)
         other_data: The data set that is asked for in place of the checkpoint's own.
 
     Returns:
-        `seed_everything`, `model` and `data`, the last two with `class_path` and `init_args`, without link targets; of
-        the arguments of `data` those that `other_data` has too and that say nothing of where the data are.
+        `seed_everything`, `matmul_precision`, `model` and `data`, the last two with `class_path` and `init_args`,
+        without link targets; of the arguments of `data` those that `other_data` has too and that say nothing of where
+        the data are.
     """
     config: dict[str, Any] = {"seed_everything": checkpoint["datamodule_hyper_parameters"].get("seed", 0)}
+    if "matmul_precision" in checkpoint:
+        config["matmul_precision"] = checkpoint["matmul_precision"]
     for key, stored in (("model", "hyper_parameters"), ("data", "datamodule_hyper_parameters")):
         arguments = {name: value for name, value in checkpoint[stored].items() if not name.startswith("_")}
         arguments.pop(LINK_TARGETS[key], None)

@@ -83,8 +83,8 @@ class RunFiles(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Adds the commits, and the metrics that a killed run would never log: loggers get them after the callbacks."""
-        checkpoint["trained_by"] = self.trained_by
         checkpoint |= self._of_checkpoints | {RUN_NAME: self.run.path.absolute().parent.name}
+        checkpoint["trained_by"], checkpoint["matmul_precision"] = self.trained_by, torch.get_float32_matmul_precision()
         progress: Any = trainer.fit_loop.epoch_loop.batch_progress
         between = progress.current.processed == progress.current.completed + 1
         if trainer.training and between and getattr(pl_module, "logs_this_batch", True):

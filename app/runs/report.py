@@ -60,6 +60,7 @@ def _facts(application: "Application", checkpoint: str | None) -> RunFacts:
         command=shlex.join([os.path.basename(sys.argv[0] or "train.py"), *application.arguments]),
         device=device_name(trainer),
         precision=str(trainer.precision),
+        matmul_precision=application.options["matmul_precision"],
         train_seconds=throughput.seconds,
         tasks_per_second=throughput.mean_rate,
         global_step=step,

@@ -32,6 +32,7 @@ class RunFacts:
         command: The command line.
         device: The device's name.
         precision: The Trainer's precision.
+        matmul_precision: That of products and convolutions of float32.
         train_seconds: Training time without validations, in s.
         tasks_per_second: Mean training throughput.
         global_step: Outer steps of training.
@@ -50,6 +51,7 @@ class RunFacts:
     global_step: int
     objective: str = CLASSIFICATION.name
     draws: int = DRAWS
+    matmul_precision: str = "highest"
     trained_by: list[dict[str, str | None]] = field(default_factory=list)
 
 
@@ -89,6 +91,7 @@ def collect_results(
         "tasks_per_second": round(facts.tasks_per_second, 2),
         "device": facts.device,
         "precision": facts.precision,
+        "matmul_precision": facts.matmul_precision,
         "versions": versions(),
         "trained_by": facts.trained_by,
         "command": facts.command,
