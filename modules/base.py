@@ -18,7 +18,9 @@ from modules.fit_check import check_fit, check_trainable
 from modules.frozen_features import frozen_embedding
 from modules.functional.networks import Variables
 from modules.functional.task_layout import choose_chunk, choose_strategy
+from modules.inference_mode import outside_inference_mode
 from modules.loss_scale import has_collapsed, took_step
+
 from modules.method import Method
 from modules.newest_classifier import NewestClassifier
 from modules.outer_gradient import OuterGradient, task_means
@@ -198,10 +200,12 @@ class Learner(Method):
 
     # ---- Lightning: evaluation
 
+    @outside_inference_mode
     def on_validation_epoch_start(self) -> None:
         """Starts the means of a validation."""
         self._scores = TaskScores(score_names(self, both_protocols=False), self.device)
 
+    @outside_inference_mode
     def validation_step(self, episode: Episode, batch_idx: int) -> None:
         """Scores T validation tasks."""
         self._score(episode, both_protocols=False)
@@ -216,10 +220,12 @@ class Learner(Method):
         for scores, _ in self._evaluation_chunks(lambda tasks: score_tasks(self, tasks, both_protocols), episode):
             self._scores.update(scores)
 
+    @outside_inference_mode
     def on_test_epoch_start(self) -> None:
         """Starts the means of a test."""
         self._scores = TaskScores(score_names(self, both_protocols=True), self.device)
 
+    @outside_inference_mode
     def test_step(self, episode: Episode, batch_idx: int) -> None:
         """Scores T test tasks by both protocols where they differ."""
         self._score(episode, both_protocols=True)
@@ -229,6 +235,7 @@ class Learner(Method):
         score = self.objective.score_name
         self.log_dict(self._scores.compute("test", (score, f"{score}_transductive", f"{score}_inductive")))
 
+    @outside_inference_mode
     def predict_step(self, episode: Episode, batch_idx: int) -> dict[str, Tensor]:
         """Answers the queries of T tasks, inductively; a single task's may come in several batches.
 

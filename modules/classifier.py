@@ -11,6 +11,7 @@ from datamodules.episode import Support
 from modules.functional.networks import Variables
 from modules.functional.shared_weights import keeps_tasks_apart
 from modules.functional.task_layout import count_features
+from modules.inference_mode import ordinary, outside_inference_mode
 
 if TYPE_CHECKING:
     from modules.base import Learner
@@ -33,16 +34,16 @@ class Classifier:
         ValueError: If there are more classes than outputs.
     """
 
+    @outside_inference_mode
     def __init__(self, learner: "Learner", support: Support, n_way: int, temperature: float = 1.0) -> None:
         check_classes(learner, n_way)
         learner.eval()
         self.learner, self.support, self.n_way, self.temperature = learner, support, n_way, temperature
-        self.params = learner.variables()
+        self.params = ordinary(learner.variables())
         task_id = torch.zeros(len(support.x), dtype=torch.int64, device=support.x.device)
         steps = learner.eval_inner_steps
         noise = learner.draw_noise(task_id, support.x.shape[1], steps)
-        with torch.no_grad():
-            *_, self.state = learner.adapt(self.params, support, n_way, steps, noise)
+        *_, self.state = learner.adapt(self.params, support, n_way, steps, noise)
 
     def __call__(self, query_x: Tensor) -> Tensor:
         """The probability of each class for each image; in regression the value, of an n_way of 1.
@@ -55,7 +56,7 @@ class Classifier:
         """
         return self.learner.objective.answer(self.logits(query_x))
 
-    @torch.no_grad()
+    @outside_inference_mode
     def logits(self, query_x: Tensor) -> Tensor:
         """What the probabilities are the softmax of: (T, Q, *input_shape) to (T, Q, n_way), float32."""
         at_once = queries_at_once(self.learner, query_x, images_each=len(query_x))

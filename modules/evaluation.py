@@ -8,6 +8,7 @@ from torch import Tensor
 
 from datamodules.episode import Episode, Support
 from modules.classifier import predict_inductive
+from modules.inference_mode import ordinary, outside_inference_mode
 from modules.task_mean import TaskMean
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def score_tasks(learner: "Learner", episode: Episode, both_protocols: bool) -> d
     Returns:
         name -> (T,).
     """
-    params, n_way = learner.variables(), episode.class_id.shape[1]
+    params, n_way = ordinary(learner.variables()), episode.class_id.shape[1]
     noise = learner.draw_noise(episode.task_id, episode.support_x.shape[1], learner.eval_inner_steps)
     loss, score, score_name = learner.objective.loss, learner.objective.score, learner.objective.score_name
     curve, scores, outputs = curve_steps(learner), {}, torch.empty(0)
@@ -97,7 +98,7 @@ def score_tasks(learner: "Learner", episode: Episode, both_protocols: bool) -> d
     return scores
 
 
-@torch.no_grad()
+@outside_inference_mode
 def answers_after(
     learner: "Learner", task_id: Tensor, support: Support, query_x: Tensor, steps: Collection[int]
 ) -> dict[int, Tensor]:
@@ -114,7 +115,7 @@ def answers_after(
         Step -> (T, Q, n_outputs), float32.
     """
     learner.eval()
-    params, last = learner.variables(), learner.eval_inner_steps
+    params, last = ordinary(learner.variables()), learner.eval_inner_steps
     noise = learner.draw_noise(task_id, support.x.shape[1], last)
     answers = {}
     for step, state in enumerate(learner.adapt(params, support, learner.fixed_way or 1, last, noise)):
