@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from datamodules.episode import CLASSIFICATION, Episode, Objective
+from datamodules.epoch_length import epoch_length
 from datamodules.sampling import DRAWS, EpisodeShape
 from datamodules.settings import Evaluation
 from datamodules.task_sizes import Count, TaskSizes
@@ -29,6 +30,7 @@ class EpisodeDataModule(pl.LightningDataModule):
 
     objective: Objective = CLASSIFICATION
     draws: int = DRAWS  # the number of the drawing, which checkpoints and results carry
+    batches_per_epoch: int = 100  # where the Trainer counts in epochs and its limit_train_batches is no number of them
     num_workers: int = 0  # of loaders
     pin_memory: bool = False
 
@@ -116,9 +118,18 @@ class EpisodeDataModule(pl.LightningDataModule):
             )
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """An endless stream, from the first task that this run has not trained on yet."""
+        """A stream from the first task that this run has not trained on yet; endless, or as long as an epoch."""
         self._begin_stream()
-        return self._loader("train", self.meta_batch_size, n_tasks=None, first_task=self._tasks_trained)
+        loader = self._loader("train", self.meta_batch_size, n_tasks=None, first_task=self._tasks_trained)
+        assert isinstance(loader.dataset, TaskStream)
+        loader.dataset.n_batches = epoch_length(self.trainer, self.batches_per_epoch)
+        return loader
+
+    def batches_of_epoch(self) -> int | None:
+        """The batches that the Trainer takes of an epoch; None: nothing ends one."""
+        length = epoch_length(self.trainer, self.batches_per_epoch)
+        share = getattr(self.trainer, "limit_train_batches", 1.0)
+        return int(length * share) if length is not None and isinstance(share, float) else length
 
     def val_dataloader(self) -> DataLoader[Any]:
         """The validation tasks."""

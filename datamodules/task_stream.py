@@ -1,11 +1,16 @@
 """The task numbers that loaders emit; the data module turns them into episodes."""
 
+import math
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
+
+# Each worker has a share of its own here.
+warnings.filterwarnings("ignore", message=r".*Your `IterableDataset` has `__len__` defined")
 
 
 class StreamPosition(NamedTuple):
@@ -39,6 +44,9 @@ class TaskStream(IterableDataset):
         rank: This process's rank.
         world_size: Number of processes; divides `batch_size`.
         materialise: Where given, turns task numbers (T,) into what is emitted in their place, in the loader's workers.
+
+    Attributes:
+        n_batches: Batches from the first one on that an epoch ends after, and the stream with it; None: `n_tasks` says.
     """
 
     def __init__(
@@ -52,6 +60,19 @@ class TaskStream(IterableDataset):
     ) -> None:
         self.batch_size, self.first_task, self.n_tasks = batch_size, first_task, n_tasks
         self.rank, self.world_size, self.materialise = rank, world_size, materialise
+        self.n_batches: int | None = None
+
+    def __len__(self) -> int:
+        """The number of batches, so that a Trainer can take a share of them.
+
+        Raises:
+            TypeError: If the stream has no end, or ranks have different shares of it.
+        """
+        if self.n_batches is not None:
+            return self.n_batches
+        if self.n_tasks is None or self.world_size > 1:
+            raise TypeError("this stream of tasks has no length")
+        return -(-self.n_tasks // self.batch_size)
 
     def __iter__(self) -> Iterator[Any]:
         worker = get_worker_info()
@@ -59,7 +80,7 @@ class TaskStream(IterableDataset):
         # A DataLoader asks its workers in turn, so worker w's batches w, w + W, ... come out in order.
         batch, stride = (0, 1) if worker is None else (worker.id, worker.num_workers)
         share = self.batch_size // self.world_size
-        while True:
+        while batch < (math.inf if self.n_batches is None else self.n_batches):
             start = first + batch * self.batch_size + self.rank * share
             stop = start + share
             if self.n_tasks is not None:

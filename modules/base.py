@@ -20,7 +20,6 @@ from modules.functional.networks import Variables
 from modules.functional.task_layout import choose_chunk, choose_strategy
 from modules.inference_mode import outside_inference_mode
 from modules.loss_scale import has_collapsed, took_step
-
 from modules.method import Method
 from modules.newest_classifier import NewestClassifier
 from modules.outer_gradient import OuterGradient, task_means
@@ -33,6 +32,7 @@ from modules.resume_point import (
     check_draws,
     rewind_to_outer_step,
 )
+from modules.run_length import planned_steps
 from modules.task_chunks import TaskChunks
 from modules.training_count import (
     batches_trained,
@@ -196,7 +196,8 @@ class Learner(Method):
     def configure_optimizers(self) -> Any:
         """The outer optimiser and its schedule."""
         optimizer = self.outer.make_optimizer(p for p in self.parameters() if p.requires_grad)
-        return [optimizer], [self.outer.make_schedule(optimizer, self.trainer.max_steps)]
+        steps = planned_steps(self.trainer, self.outer.accumulate_batches)
+        return [optimizer], [self.outer.make_schedule(optimizer, steps)]
 
     # ---- Lightning: evaluation
 
@@ -328,6 +329,7 @@ class Learner(Method):
         check_draws(checkpoint, self._trainer)
         rewind_to_outer_step(checkpoint)
         if self._trainer and self._trainer.state.fn == "fit":
-            apply_outer_settings(checkpoint, self.outer, self._trainer.max_steps)
+            steps = planned_steps(self._trainer, self.outer.accumulate_batches)
+            apply_outer_settings(checkpoint, self.outer, steps)
         if self._trainer:  # it loads the weights before it gives the model its precision: "64-true" would lose digits
             self._trainer.precision_plugin.convert_module(self)

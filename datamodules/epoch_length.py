@@ -1,0 +1,23 @@
+"""How long an epoch is: the task stream has no end, but a Trainer may count in epochs."""
+
+from typing import Any
+
+
+def epoch_length(trainer: Any, batches: int) -> int | None:
+    """The batches after which an epoch of training ends.
+
+    Args:
+        trainer: A Trainer, or None.
+        batches: Batches of an epoch where the Trainer's limit_train_batches does not say.
+
+    Returns:
+        None where nothing counts in epochs and the stream goes on: there is no max_epochs, and validations come after a
+        number of batches or seconds.
+    """
+    if trainer is None:
+        return None
+    validates_by_epoch = trainer.check_val_every_n_epoch is not None and isinstance(trainer.val_check_interval, float)
+    if trainer.max_epochs == -1 and not validates_by_epoch:
+        return None
+    limit = trainer.limit_train_batches
+    return limit if isinstance(limit, int) else batches
