@@ -21,7 +21,8 @@ UNKNOWN = -1  # the label of an image whose class nobody has said
 class SupportQuery(EpisodeDataModule):
     """One task of a user's own: learns the classes of `support`, and classifies the images of `query`.
 
-    The images are brought to the size, channels and scaling that the checkpoint was trained with.
+    The images are brought to the size, channels and scaling that the checkpoint was trained with. Given to a Trainer
+    from Python, it reads them when the learner's checkpoint has been loaded.
 
     Args:
         support: A folder with a folder of images for each class; any number of classes from two, of images from one.
@@ -39,6 +40,8 @@ class SupportQuery(EpisodeDataModule):
         self.query_folder = None if query is None else Path(query).expanduser()
         self.strict, self.batch_size = strict, batch_size
         self.shapes = {}  # any number of classes and examples
+        self.spec: InputSpec | None = None
+        self._adopted = False  # rather than taken from the learner that is asked
         self.class_names: tuple[str, ...] = ()
         self.class_sizes: tuple[int, ...] = ()
         self.support_files: dict[str, tuple[Path, ...]] = {}
@@ -48,16 +51,16 @@ class SupportQuery(EpisodeDataModule):
 
     def adopt(self, input_spec: dict[str, Any]) -> None:
         """Takes what images are turned into from the checkpoint."""
-        self.spec = InputSpec.from_dict(input_spec)
+        self.spec, self._adopted = InputSpec.from_dict(input_spec), True
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """The (C, H, W) that the checkpoint was trained with."""
-        return self.spec.image_shape
+        """The (C, H, W) that the checkpoint was trained with; () where none is loaded yet."""
+        return () if self.spec is None else self.spec.image_shape
 
     def input_spec(self) -> dict[str, Any]:
         """What images are turned into."""
-        return self.spec.as_dict()
+        return {} if self.spec is None else self.spec.as_dict()
 
     def prepare_data(self) -> None:
         """Nothing: the images are read where they are."""
@@ -71,10 +74,10 @@ class SupportQuery(EpisodeDataModule):
         """
         if stage in ("fit", "validate", "test"):
             raise ValueError(
-                f"SupportQuery is one task, for predict and export: to {stage} on your own classes, set --data to "
-                "ImageFolder."
+                f"SupportQuery is one task, for predict and export: to {getattr(stage, 'value', stage)} on your own "
+                "classes, set --data to ImageFolder."
             )
-        if self.class_names:
+        if self.class_names or self.spec is None:
             return
         classes = class_folders(self.support_folder)
         if len(classes) < 2:
@@ -92,6 +95,26 @@ class SupportQuery(EpisodeDataModule):
             if not self.files:
                 raise ValueError(f"no image of {self.query_folder} can be read.")
             self._say_what_was_learned_from()
+
+    def _follow_learner(self) -> None:
+        """Reads the images as the Trainer's learner takes them, unless `adopt` has said how.
+
+        Raises:
+            ValueError: If nobody says it.
+        """
+        learner: Any = self.trainer.lightning_module if self.trainer else None
+        if self._adopted:
+            return
+        stored = getattr(learner, "input_spec", None) or {"image_shape": getattr(learner, "input_shape", None) or ()}
+        if len(stored.get("image_shape", stored.get("input_shape", ()))) != 3:
+            raise ValueError(
+                "SupportQuery does not know what images are turned into: predict with a learner that was trained on "
+                "images, or call adopt({'image_shape': (channels, height, width)})."
+            )
+        spec = InputSpec.from_dict(stored)
+        if spec != self.spec:
+            self.spec, self.class_names, self.files = spec, (), []
+        self.setup("predict")
 
     def _say_what_was_learned_from(self) -> None:
         learned = {path.resolve() for paths in self.support_files.values() for path in paths}
@@ -114,6 +137,7 @@ class SupportQuery(EpisodeDataModule):
         Raises:
             ValueError: If there is no query.
         """
+        self._follow_learner()
         if not self.files:
             raise ValueError("there is nothing to classify: set data.query to a folder of images, or to one image.")
         labels = torch.tensor([self.label_of(file) for file in self.files])

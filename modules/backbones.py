@@ -16,12 +16,12 @@ class Backbone(nn.Module):
 
     Attributes:
         feature_dim: D, the length of a feature vector.
-        input_shape: (C, H, W) that it takes, or (D,) where it takes vectors.
+        input_shape: (C, H, W) that it takes, or (D,) where it takes vectors; () where it does not say.
         frozen: Whether it stays as it is.
     """
 
     feature_dim: int
-    input_shape: tuple[int, ...]
+    input_shape: tuple[int, ...] = ()
     frozen: bool = False
 
     def embed(self, images: Tensor) -> Tensor:

@@ -10,6 +10,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from datamodules.episode import OBJECTIVES, Episode, Support
 from modules.accumulation import Accumulation
+from modules.checkpoint_contents import TRAINED_CLASSES as TRAINED_CLASSES
+from modules.checkpoint_contents import add_contents
 from modules.classifier import Classifier
 from modules.cuda_graph import GraphedGradient
 from modules.evaluation import TaskScores, score_names, score_tasks
@@ -25,8 +27,6 @@ from modules.newest_classifier import NewestClassifier
 from modules.outer_gradient import OuterGradient, task_means
 from modules.outer_loop import OuterLoop
 from modules.resume_point import (
-    BEGUN,
-    DRAWS,
     apply_outer_settings,
     begin_with_validation,
     check_draws,
@@ -41,8 +41,6 @@ from modules.training_count import (
     validate_by_outer_steps,
     validation_is_due,
 )
-
-TRAINED_CLASSES = "trained_classes"  # a checkpoint's key
 
 
 class Learner(Method):
@@ -63,6 +61,7 @@ class Learner(Method):
         self.automatic_optimization = False
         self.train_metrics: Variables = {}  # of the newest outer step, still on the device
         self._accumulation = Accumulation(outer.accumulate_batches)
+        self.input_spec: dict[str, Any] = {}  # what images must be turned into, by the data or the checkpoint
         self.temperature = 1.0  # what `predict` divides logits by, so that its answers are as sure as they should be
         self._newest_classifier = NewestClassifier(self)
         self.logs_this_batch = False  # whether loggers take this batch's values: at every step it took 2 ms
@@ -71,14 +70,6 @@ class Learner(Method):
         self._evaluation_chunks = TaskChunks(say=self._say)
         self._layout_is_kept = False  # by training, or by a checkpoint: another way of computing sums in another order
         self._graphed = GraphedGradient(self.batch_gradient, self.variables) if outer.cuda_graph else None
-
-    @property
-    def _ddp_params_and_buffers_to_ignore(self) -> list[str]:
-        """DDP would broadcast buffers on every forward pass, also where ranks validate different numbers of batches.
-
-        The outer step keeps them equal.
-        """
-        return [name for name, _ in self.named_buffers()]
 
     @property
     def task_chunk(self) -> int | None:
@@ -92,7 +83,12 @@ class Learner(Method):
     # ---- Lightning: training
 
     def on_fit_start(self) -> None:
-        """Drops the recording of an earlier fit, which read that Trainer's loss scale."""
+        """Drops the recording of an earlier fit, which read that Trainer's loss scale; a learner that answered trains.
+
+        Lightning leaves a network in evaluation that is so when it comes.
+        """
+        if not self.training:
+            self.train()
         if self._graphed:
             self._graphed.forget()
 
@@ -277,14 +273,12 @@ class Learner(Method):
         check_fit(self, data)
         if stage == "fit":
             check_trainable(self)
+            self.input_spec = data.input_spec()
         if hasattr(data, "use_features"):
             data.use_features(frozen_embedding(self.backbone))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what a user's image must be turned into, and how tasks were computed: another way sums in another order.
-
-        A backbone given as a module rather than by the configuration must be given again when loading, as Lightning has
-        it.
+        """Adds what `add_contents` names, and notes a validation that is due.
 
         Raises:
             NotFiniteError: If the weights come from a loss or a gradient that was not finite.
@@ -292,20 +286,7 @@ class Learner(Method):
         self._report_not_finite()
         if self.validation_is_due:
             begin_with_validation(checkpoint)
-        arguments = checkpoint.get(self.CHECKPOINT_HYPER_PARAMS_KEY, {})
-        for name in [name for name, value in arguments.items() if isinstance(value, nn.Module)]:
-            del arguments[name]
-        data = getattr(self.trainer, "datamodule", None)
-        if data is not None:
-            checkpoint["input_spec"] = data.input_spec()
-            checkpoint[TRAINED_CLASSES] = data.trained_classes()
-            checkpoint[DRAWS] = data.draws
-        checkpoint["objective"] = self.objective.name
-        checkpoint["skipped_steps"] = self.skipped_steps
-        checkpoint[BEGUN] = self.begun_batches
-        checkpoint["train_metrics"] = dict(self.train_metrics)  # logged again where an outer step is begun again
-        if self.task_chunk is not None:
-            checkpoint["task_strategy"], checkpoint["task_chunk"] = self.task_strategy, self.task_chunk
+        add_contents(self, checkpoint)
 
     @property
     def begun_batches(self) -> int:
@@ -320,6 +301,7 @@ class Learner(Method):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Goes on after the last outer step, computing tasks the way that "auto" chose before."""
         self.objective = OBJECTIVES[checkpoint.get("objective", "classification")]
+        self.input_spec = checkpoint.get("input_spec", {})
         if "task_strategy" in checkpoint:
             self._chosen_strategy, self._layout_is_kept = checkpoint["task_strategy"], True
             sizes = [size for size in (self.outer.task_chunk, checkpoint.get("task_chunk")) if size]

@@ -6,6 +6,7 @@ import torch
 
 from modules.functional.per_task import layer_without_task_form
 from modules.functional.task_layout import batches_tasks
+from modules.wrapped_module import check_features
 
 if TYPE_CHECKING:
     from modules.base import Learner
@@ -58,7 +59,11 @@ def _check_tasks(learner: "Learner", data: Any) -> None:
 
 def _check_input(learner: "Learner", data: Any) -> None:
     expected, given = learner.input_shape, tuple(data.input_shape)
-    if expected is None or given == tuple(expected):
+    if not given:  # known when a checkpoint is loaded, which says what the learner takes
+        return
+    if learner.backbone is not None:
+        check_features(learner.backbone, given)
+    if not expected or given == tuple(expected):
         return
     if (len(given), len(expected)) != (3, 3):
         raise ValueError(
@@ -111,7 +116,7 @@ def _check_batched(learner: "Learner") -> None:
             f"outer.task_strategy 'batched' cannot compute the network's layer {layer}: leave it at 'auto', which "
             "then takes 'vmap'."
         )
-    if shape is not None and not batches_tasks(learner.network, torch.Size(shape)):
+    if shape and not batches_tasks(learner.network, torch.Size(shape)):
         raise ValueError(
             "outer.task_strategy 'batched' fails for this network, or computes something else than a loop over the "
             "tasks, as where a network looks across its batch: leave it at 'auto', which then takes 'vmap'."

@@ -11,6 +11,7 @@ from modules.base import Learner
 from modules.functional.inner_loop import Update, inner_loop
 from modules.functional.networks import Variables, for_each_task
 from modules.outer_loop import OuterLoop
+from modules.wrapped_module import as_backbone
 
 
 class GradientLearner(Learner):
@@ -42,7 +43,7 @@ class GradientLearner(Learner):
         for name, steps in (("inner_steps", inner_steps), ("eval_inner_steps", eval_inner_steps)):
             if steps is not None and steps < 0:
                 raise ValueError(f"{name} must be 0 or more, got {steps}.")
-        backbone = Conv4(**self.default_backbone) if backbone is None else backbone
+        backbone = Conv4(**self.default_backbone) if backbone is None else as_backbone(backbone)
         super().__init__(with_linear_head(backbone, n_way), outer)
         self.fixed_way, self.input_shape = n_way, backbone.input_shape
         self.inner_steps = inner_steps

@@ -18,6 +18,7 @@ from modules.functional.networks import Variables
 from modules.functional.prototypes import class_means
 from modules.outer_loop import OuterLoop
 from modules.settings import check_positive
+from modules.wrapped_module import as_backbone
 
 SAMPLES_STREAM = 1 << 24  # keeps these draws apart from those of tasks and of other methods
 
@@ -90,10 +91,11 @@ class LEO(Learner):
             raise ValueError(
                 f"finetuning_steps must be 0 or more and dropout in [0, 1), got {finetuning_steps} and {dropout}."
             )
-        backbone = Conv4(**self.default_backbone) if backbone is None else backbone
-        super().__init__(backbone, outer)
+        default = Conv4(**self.default_backbone) if backbone is None else backbone
+        embedding = as_backbone(default)
+        super().__init__(embedding, outer)
         self.save_hyperparameters()
-        self.input_shape, self.feature_dim, self.latent_size = backbone.input_shape, backbone.feature_dim, latent_size
+        self.input_shape, self.feature_dim, self.latent_size = embedding.input_shape, embedding.feature_dim, latent_size
         self.latent_steps, self.dropout = latent_steps, dropout
         self.inner_steps = self.eval_inner_steps = latent_steps + finetuning_steps
         self.kl_weight, self.encoder_penalty = kl_weight, encoder_penalty

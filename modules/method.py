@@ -20,6 +20,7 @@ from modules.functional.networks import (
 )
 from modules.functional.shared_weights import forward_shared
 from modules.outer_loop import OuterLoop
+from modules.trainer_check import check_trainer
 from modules.weights import weights_follow
 
 
@@ -209,6 +210,32 @@ class Method(pl.LightningModule):
             for x in (episode.support_x, episode.query_x)
         )  # (T, S, D), (T, Q, D)
         return episode._replace(support_x=support_x, query_x=query_x)
+
+    @property
+    def _ddp_params_and_buffers_to_ignore(self) -> list[str]:
+        """DDP would broadcast buffers on every forward pass, also where ranks validate different numbers of batches.
+
+        The outer step keeps them equal.
+        """
+        return [name for name, _ in self.named_buffers()]
+
+    def configure_callbacks(self) -> list[pl.Callback]:
+        """Checks the Trainer, here because nothing has been built or read yet; there are no callbacks."""
+        check_trainer(self.trainer)
+        return []
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Episode:
+        """The batch, which a loader without a data module of ours must give as an Episode.
+
+        Raises:
+            ValueError: If it is none, as the numbers of tasks are none, which a data module's own hook makes into one.
+        """
+        if isinstance(batch, Episode):
+            return batch
+        raise ValueError(
+            f"a learner takes batches of type Episode, got {type(batch).__name__}: give the Trainer the data module "
+            "itself, as in fit(learner, datamodule=data), and not its loaders."
+        )
 
     @classmethod
     def load_from_checkpoint(cls, *args: Any, **kwargs: Any) -> Self:

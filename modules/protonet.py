@@ -12,6 +12,7 @@ from modules.base import Learner
 from modules.functional.networks import Variables
 from modules.functional.prototypes import class_means, cosine_similarity, squared_euclidean
 from modules.outer_loop import OuterLoop
+from modules.wrapped_module import as_backbone
 
 INITIAL_SCALE = 10.0  # of cosines
 
@@ -42,10 +43,11 @@ class ProtoNet(Learner):
         outer: OuterLoop = OuterLoop(schedule="step"),
         distance: Literal["euclidean", "cosine"] = "euclidean",
     ) -> None:
-        backbone = Conv4(**self.default_backbone) if backbone is None else backbone
-        super().__init__(backbone, outer)
+        default = Conv4(**self.default_backbone) if backbone is None else backbone
+        embedding = as_backbone(default)
+        super().__init__(embedding, outer)
         self.save_hyperparameters()
-        self.input_shape, self.distance = backbone.input_shape, distance
+        self.input_shape, self.distance = embedding.input_shape, distance
         if distance == "cosine":
             self.scale = nn.Parameter(torch.tensor(INITIAL_SCALE))
 

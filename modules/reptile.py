@@ -17,6 +17,7 @@ from modules.gradient_learner import with_linear_head
 from modules.outer_loop import OuterLoop
 from modules.second_moments import SecondMoments, going_on
 from modules.settings import check_positive
+from modules.wrapped_module import as_backbone
 
 MINI_BATCH_STREAM = 1 << 20  # keeps the draws of mini-batches apart from those of tasks
 
@@ -67,15 +68,15 @@ class Reptile(Learner):
         check_positive(
             inner_lr=inner_lr, inner_batch_size=inner_batch_size, eval_inner_batch_size=eval_inner_batch_size
         )
-        backbone = Conv4(**self.default_backbone) if backbone is None else backbone
-        super().__init__(with_linear_head(backbone, n_way), outer)
+        features = Conv4(**self.default_backbone) if backbone is None else as_backbone(backbone)
+        super().__init__(with_linear_head(features, n_way), outer)
         self.save_hyperparameters()
-        self.fixed_way, self.input_shape = n_way, backbone.input_shape
+        self.fixed_way, self.input_shape = n_way, features.input_shape
         self.inner_steps, self.inner_batch_size = inner_steps, inner_batch_size
         self.eval_inner_steps, self.eval_inner_batch_size = eval_inner_steps, eval_inner_batch_size
         self.inner_optimizer, self.inner_lr = inner_optimizer, inner_lr
         carried = dict(self.named_parameters()) if carry_moments and inner_optimizer == "adam" else {}
-        if backbone.frozen:
+        if features.frozen:
             carried = {name: value for name, value in carried.items() if "backbone." not in name}
         self.carried = SecondMoments(carried) if carried else None
         self.transductive = transductive
