@@ -3,9 +3,15 @@
 from typing import Any
 
 import torch
+from pytorch_lightning.accelerators import MPSAccelerator, XLAAccelerator
 
 from app.arguments import LEARNERS_OWN
 from app.errors import UsageError
+
+# The beginnings of names: of strategies that divide a network's weights or are for other devices, and of those.
+DIVIDING = ("fsdp", "deepspeed", "xla", "singledevicexla", "single_xla", "single_tpu", "modelparallel", "model_parallel")
+OTHER_DEVICES = ("mps", "tpu", "xla", "hpu")
+OTHER_ACCELERATORS = {"tpu": XLAAccelerator, "mps": MPSAccelerator}  # that Lightning's "auto" prefers
 
 DEFAULTS: dict[str, Any] = {
     "accelerator": "auto",
@@ -37,6 +43,7 @@ def check_trainer_options(command: str, options: dict[str, Any]) -> None:
             raise UsageError(f"trainer.{name} has no effect on a learner that steps by itself: set --{own}")
     if str(options.get("precision")) in ("16", "16-mixed", "16-true") and _on_cpu(options["accelerator"]):
         raise UsageError(f"trainer.precision {options['precision']} needs a GPU: on a CPU use bf16-mixed or 32-true")
+    _check_strategy(options)
     devices = str(options["devices"])
     if devices == "0" or (devices.startswith("-") and devices != "-1"):
         raise UsageError(f"trainer.devices must be at least 1, or -1 for all there are, got {devices}")
@@ -66,9 +73,36 @@ def _check_length(options: dict[str, Any]) -> None:
     if max_steps == -1 and options.get("max_time") is None and not options.get("fast_dev_run"):
         raise UsageError("how long to train is not said: set --trainer.max_steps, the number of outer steps")
     if options.get("max_epochs") not in (-1, None):
-        raise UsageError("trainer.max_epochs does not apply: the task stream has no end; set --trainer.max_steps")
+        raise UsageError("trainer.max_epochs does not apply: a training counts outer steps; set --trainer.max_steps")
     if interval is not None and not (isinstance(interval, int) and interval > 0):
         raise UsageError(f"trainer.val_check_interval counts training batches and must be at least 1, got {interval}")
+
+
+def _check_strategy(options: dict[str, Any]) -> None:
+    """Refuses weights divided over devices, and devices that lack what is needed, also where they would be chosen."""
+    strategy, accelerator = (_name(options.get(key) or "auto") for key in ("strategy", "accelerator"))
+    if strategy.lower().startswith(DIVIDING):
+        raise UsageError(
+            f"trainer.strategy {strategy} is not supported, as each device, a CPU or a CUDA GPU, must hold the whole "
+            "learner: set --trainer.strategy ddp"
+        )
+    chosen = accelerator
+    if accelerator == "auto":
+        chosen = next((name for name, kind in OTHER_ACCELERATORS.items() if kind.is_available()), accelerator)
+    elif accelerator == "gpu" and MPSAccelerator.is_available():
+        chosen = "mps"
+    if chosen.lower().startswith(OTHER_DEVICES):
+        which = chosen if chosen == accelerator else f"{accelerator}, here {chosen},"
+        raise UsageError(
+            f"trainer.accelerator {which} is not supported, as scores are summed in float64: set --trainer.accelerator "
+            "cpu"
+        )
+
+
+def _name(value: Any) -> str:
+    """Of an option that is a word or a class: "ddp", or "lightning...FSDPStrategy" as "FSDPStrategy"."""
+    path = value.get("class_path", "") if isinstance(value, dict) else value
+    return (path if isinstance(path, str) else type(path).__name__).rpartition(".")[2]
 
 
 def _on_cpu(accelerator: Any) -> bool:

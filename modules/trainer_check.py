@@ -55,8 +55,8 @@ def check_strategy(strategy: Strategy, accelerator: Accelerator | None) -> None:
     others = (DeepSpeedStrategy, XLAStrategy, SingleDeviceXLAStrategy)
     if not isinstance(strategy, plain) or isinstance(strategy, others):
         raise ValueError(
-            f"Trainer(strategy={type(strategy).__name__}) is not supported, as an inner loop takes whole weights on "
-            "every device: set strategy='ddp', or 'auto' on one device."
+            f"Trainer(strategy={type(strategy).__name__}) is not supported, as each device, a CPU or a CUDA GPU, must "
+            "hold the whole learner: set strategy='ddp', or 'auto' on one device."
         )
     if not isinstance(accelerator, CPUAccelerator | CUDAAccelerator):
         raise ValueError(
