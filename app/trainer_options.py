@@ -9,7 +9,16 @@ from app.arguments import LEARNERS_OWN
 from app.errors import UsageError
 
 # The beginnings of names: of strategies that divide a network's weights or are for other devices, and of those.
-DIVIDING = ("fsdp", "deepspeed", "xla", "singledevicexla", "single_xla", "single_tpu", "modelparallel", "model_parallel")
+DIVIDING = (
+    "fsdp",
+    "deepspeed",
+    "xla",
+    "singledevicexla",
+    "single_xla",
+    "single_tpu",
+    "modelparallel",
+    "model_parallel",
+)
 OTHER_DEVICES = ("mps", "tpu", "xla", "hpu")
 OTHER_ACCELERATORS = {"tpu": XLAAccelerator, "mps": MPSAccelerator}  # that Lightning's "auto" prefers
 
