@@ -122,7 +122,8 @@ def _load(entry: Path) -> ImageBank | None:
         # Mode "c" maps privately: torch gets a writable array (it warns about others), and the file never changes.
         images = torch.from_numpy(np.load(file, mmap_mode="c", allow_pickle=False))  # (N, C, H, W)
         bank = ImageBank.from_sizes(images, table["names"], table["sizes"], table["first_half"])
-        return dataclasses.replace(bank, cached=entry)
+        left_out = tuple((int(file), int(same)) for file, same in table.get("left_out", ()))
+        return dataclasses.replace(bank, cached=entry, left_out=left_out)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -159,6 +160,7 @@ def _write(bank: ImageBank, draft: Path) -> None:
         "bytes": (draft / "images.npy").stat().st_size,
         "checksum": _blocks_checksum(draft / "images.npy"),
     }
+    table |= {"left_out": bank.left_out} if bank.left_out else {}
     table["table_checksum"] = _table_checksum(table)
     (draft / "classes.json").write_text(json.dumps(table), "utf-8")
     draft.chmod(0o755)  # mkdtemp makes it private; the data may be shared

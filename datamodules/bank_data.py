@@ -1,7 +1,7 @@
 """The base of the data sets of images: from an image bank and its class splits to episodes on the device."""
 
-import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from datamodules.augmentation import Augmentation, augmented
 from datamodules.base import EpisodeDataModule
 from datamodules.contents import Contents, combined_digest, contents_of
+from datamodules.duplicates import copies_in_published
 from datamodules.episode import Episode
 from datamodules.episode_source import EpisodeSource
 from datamodules.feature_bank import Embedding, load_features
@@ -97,6 +98,35 @@ class BankDataModule(EpisodeDataModule):
         """Makes later loaders emit the features of a frozen backbone in place of images; None: images again."""
         self._embedding = embedding if self.loading.cache_features else None
 
+    def image_name(self, bank: ImageBank, image: int) -> str:
+        """Names an image of the bank for a reader."""
+        c = int(((bank.class_start <= image) & (image < bank.class_start + bank.class_size)).nonzero()[0])
+        return f"image {image - int(bank.class_start[c]) + 1} of {class_origins(bank, [c])[0]!r}"
+
+    def look_over(self, bank: ImageBank, contents: Contents) -> list[str]:
+        """Looks for images that stand twice within a split; a published data set names them once, and keeps them.
+
+        Args:
+            bank: The images.
+            contents: Their contents; fresh where nobody has looked yet.
+
+        Returns:
+            What results must state.
+
+        Raises:
+            ValueError: If a user's own data hold what makes no sense.
+        """
+        name = partial(self.image_name, bank)
+        if contents.fresh:
+            for line in copies_in_published(bank, contents.digest, self.split_classes(bank), name):
+                self.say(f"{type(self).__name__}: {line}")
+        return []
+
+    def say(self, line: str) -> None:
+        """A line for the user, from one process."""
+        if self.trainer is None or self.trainer.is_global_zero:
+            say(line)
+
     @property
     def contents(self) -> Tensor:
         """(N,) int64: the digests of the bank's images, computed once and kept beside the cache."""
@@ -163,15 +193,21 @@ class BankDataModule(EpisodeDataModule):
         super().setup(stage)
         bank = self.build_bank() if self.bank is None else self.bank
         pools = self.pools or self._make_pools(bank)
+        if not self.pools:
+            self._contents = self._contents or contents_of(bank)
+            self.leaks = self.look_over(bank, self._contents)
         for split in SPLITS if stage == "fit" else EVALUATED:
             check_pool(bank, pools[split], self.shapes[split], split)
         if self.pools:
             return
-        self.leaks = leaks_between_splits(bank, {split: [pool.class_id.tolist()] for split, pool in pools.items()})
-        if self.leaks and self.evaluation.leaks != "warn":
-            raise refusal(self.leaks)
-        if self.leaks and (self.trainer is None or self.trainer.is_global_zero):
-            print(f"warning: the splits leak: {'; '.join(self.leaks)}", file=sys.stderr, flush=True)
+        shared = leaks_between_splits(
+            bank, {split: pool.class_id.tolist() for split, pool in pools.items()}, self._contents.digest
+        )
+        if shared and self.evaluation.leaks != "warn":
+            raise refusal(shared)
+        if shared:
+            self.say(f"warning: the splits leak: {'; '.join(shared)}")
+        self.leaks += shared
         seeds = {split: self.seed_of(split) for split in SPLITS}
         self.bank, self.pools, self.source = bank, pools, EpisodeSource(bank, pools, seeds)
         self._images_follow_device = self.source.follows_device = self._fits_device(bank.images)

@@ -27,6 +27,8 @@ class ImageBank:
         cached: the cache's folder that the images come from, or None.
         turns: 4 where classes turned by quarter turns follow the unturned ones, else 1; the first N / turns images and
             n_classes / turns classes are the unturned ones.
+        left_out: of the files that the bank is made from those that are not in it, by their positions: each with the
+            position of the file of its class that has the same content; -1: it could not be read.
     """
 
     images: Tensor
@@ -36,6 +38,7 @@ class ImageBank:
     first_half: Tensor | None = None
     cached: Path | None = None
     turns: int = 1
+    left_out: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
@@ -101,4 +104,5 @@ class ImageBank:
             None if self.first_half is None else self.first_half.repeat(4),
             self.cached,
             len(turns),
+            self.left_out,
         )

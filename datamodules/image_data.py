@@ -34,6 +34,8 @@ class ImageData(BankDataModule):
         cache: Folder for the decoded images.
     """
 
+    once = False  # whether files of a class that have the same content count as one
+
     def __init__(
         self,
         n_way: Count,
@@ -66,11 +68,26 @@ class ImageData(BankDataModule):
         listing, name = self.listing, type(self).__name__
         for split, classes in listing.splits.items():  # before minutes of decoding
             check_class_count(len(classes), self.shapes[split], f"the {split} split")
-        key = fingerprint(FORMAT_VERSION, asdict(self.spec), self.strict, listing.stamps())
+        listed = ["left_out"] if self.once or not self.strict else []  # the cache says which files are not in the bank
+        key = fingerprint(FORMAT_VERSION, asdict(self.spec), self.strict, listing.stamps(), *listed)
         readable = f"{name.lower()}-{self.image_shape[1]}"
         return load_or_build(
-            self.cache, readable, key, lambda: read_bank(listing.classes, self.spec, name, self.strict)[0]
+            self.cache, readable, key, lambda: read_bank(listing.classes, self.spec, name, self.strict, self.once)[0]
         )
+
+    def file(self, number: int) -> Path:
+        """The file of this number, counted through all classes."""
+        for entry in self.listing.classes:
+            if number < len(entry.paths):
+                return entry.paths[number]
+            number -= len(entry.paths)
+        raise IndexError(number)
+
+    def image_name(self, bank: ImageBank, image: int) -> str:
+        """The file that an image of the bank comes from."""
+        for left_out, _ in bank.left_out:  # in the order of the files
+            image += left_out <= image
+        return str(self.file(image))
 
     def split_classes(self, bank: ImageBank) -> dict[str, list[int]]:
         """The classes of each split."""

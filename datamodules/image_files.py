@@ -6,7 +6,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +15,8 @@ import numpy as np
 import torch
 
 from datamodules.bank_cache import user_cache
+from datamodules.contents import image_digests
+from datamodules.duplicates import first_of_class
 from datamodules.image_bank import ImageBank
 from datamodules.image_decoding import BrokenImageError, decode_image, image_suffixes
 from datamodules.input_spec import InputSpec
@@ -126,7 +128,7 @@ def say_passed_over(others: Counter[str], folder: Path) -> None:
 
 
 def read_bank(
-    classes: Sequence[ClassFiles], spec: InputSpec, what: str, strict: bool
+    classes: Sequence[ClassFiles], spec: InputSpec, what: str, strict: bool, once: bool = False
 ) -> tuple[ImageBank, list[ClassFiles]]:
     """Decodes all files of some classes, in parallel.
 
@@ -135,9 +137,10 @@ def read_bank(
         spec: What images are turned into.
         what: Name of the data set, for the progress bar.
         strict: Whether files that are no images stop it; otherwise they are named and left out.
+        once: Whether a file whose content stands in its class before is left out.
 
     Returns:
-        The bank, one class for each of `classes`, and the files that are in it.
+        The bank, one class for each of `classes`, which says what was left out, and the files that are in it.
 
     Raises:
         ValueError: If files are broken and `strict`, or no image of a class can be read; names them.
@@ -145,13 +148,20 @@ def read_bank(
     paths = [path for entry in classes for path in entry.paths]
     images, read = read_images(paths, spec, what, strict)
     owner = np.repeat(np.arange(len(classes)), [len(entry.paths) for entry in classes])
+    left_out = dict.fromkeys(sorted(set(range(len(paths))).difference(read)), -1)
+    if once:
+        first = first_of_class(image_digests(torch.from_numpy(images)), owner[read])
+        left_out |= {read[i]: read[first[i]] for i in range(len(read)) if first[i] != i}
+        kept_images = np.unique(first).tolist()
+        images, read = _only(images, kept_images), [read[i] for i in kept_images]
     sizes = np.bincount(owner[read], minlength=len(classes)).tolist()
     for entry, size in zip(classes, sizes, strict=True):
         if size == 0:
             raise ValueError(f"no image of the class {entry.name!r} can be read: replace them, or remove the class.")
     rest = iter(paths[i] for i in read)
     kept = [ClassFiles(entry.name, tuple(islice(rest, size))) for entry, size in zip(classes, sizes, strict=True)]
-    return ImageBank.from_sizes(torch.from_numpy(images), [entry.name for entry in classes], sizes), kept
+    bank = ImageBank.from_sizes(torch.from_numpy(images), [entry.name for entry in classes], sizes)
+    return replace(bank, left_out=tuple(sorted(left_out.items()))), kept
 
 
 def read_images(paths: Sequence[Path], spec: InputSpec, what: str, strict: bool) -> tuple[np.ndarray, list[int]]:
@@ -183,10 +193,15 @@ def read_images(paths: Sequence[Path], spec: InputSpec, what: str, strict: bool)
             advance(count)
     report_broken({paths[i]: broken[i] for i in sorted(broken)}, strict)
     read = [i for i in range(len(paths)) if i not in broken]
-    if broken:
-        for target, i in enumerate(read):  # in place: there may be room for one copy only
+    return _only(images, read), read
+
+
+def _only(images: np.ndarray, kept: list[int]) -> np.ndarray:
+    """Some of the images (N, C, H, W), moved to the front in place: there may be room for one copy only."""
+    if len(kept) < len(images):
+        for target, i in enumerate(kept):
             images[target] = images[i]
-    return images[: len(read)], read
+    return images[: len(kept)]
 
 
 def report_broken(broken: dict[Path, str], strict: bool) -> None:

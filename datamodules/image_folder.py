@@ -1,15 +1,20 @@
 """A user's own images: a folder for each class, or lists of files."""
 
 import hashlib
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from datamodules.augmentation import Augmentation
 from datamodules.bank_cache import user_cache
+from datamodules.contents import Contents
+from datamodules.duplicates import images_of_classes, images_of_several_classes, said_of_copies, said_of_two_labels
+from datamodules.image_bank import ImageBank
 from datamodules.image_data import ImageData
 from datamodules.image_files import ClassFiles, Listing, class_folders
 from datamodules.image_lists import read_list
 from datamodules.input_spec import INK, Fit, InputSpec
+from datamodules.leaks import LeakError
 from datamodules.settings import Evaluation, Loading
 from datamodules.task_sizes import Count
 
@@ -50,6 +55,8 @@ class ImageFolder(ImageData):
         cache: Folder for the decoded images; None: the user's cache folder.
         augmentation: Of training tasks.
     """
+
+    once = True
 
     def __init__(
         self,
@@ -108,6 +115,35 @@ class ImageFolder(ImageData):
                 return Listing.of_splits({name: class_folders(self.root / name) for name in SPLITS})
         classes = class_folders(self.root)
         return Listing(tuple(classes), self._by_fraction([entry.name for entry in classes]))
+
+    def look_over(self, bank: ImageBank, contents: Contents) -> list[str]:
+        """Names files that were left out as copies of others of their class, and images in two classes.
+
+        Raises:
+            LeakError: If an image is in two classes, unless evaluation.leaks is "warn".
+        """
+        if copies := [(same, copy) for copy, same in bank.left_out if same >= 0]:
+            self.say(f"ImageFolder: {said_of_copies(copies, lambda number: str(self.file(number)))}")
+        warn = self.evaluation.leaks == "warn"
+        splits = [set(classes) for classes in self.listing.splits.values()]
+        position, owner = images_of_classes(bank, range(len(bank.class_names)))
+        pairs = []
+        for one, other in images_of_several_classes(contents.digest[position], owner):
+            first, second = int(owner[one]), int(owner[other])
+            together = any({first, second} <= split for split in splits)
+            # Classes of one name in two splits are a leak of classes; a warning of several splits is the leaks' own.
+            if together or (not warn and bank.class_names[first] != bank.class_names[second]):
+                pairs.append((int(position[one]), int(position[other])))
+        if not pairs:
+            return []
+        found = said_of_two_labels(pairs, partial(self.image_name, bank))
+        if not warn:
+            raise LeakError(
+                f"{found}. Correct the labels, or remove the files; data.evaluation.leaks = warn keeps them in both "
+                "classes, and the results say so."
+            )
+        self.say(f"warning: {found}")
+        return [found]
 
     def protocol(self) -> dict[str, Any]:
         """The task that is evaluated, as a result must state it."""

@@ -1,17 +1,15 @@
 """Guards against fooling oneself: no class, and no image, may be in two splits."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import combinations
 
 import numpy as np
+from torch import Tensor
 
+from datamodules.duplicates import images_of_classes
 from datamodules.image_bank import QUARTER_TURNS, ImageBank
 
-# All images are told apart by so many bytes of their middle; those that agree there, and only those, by all bytes. So
-# 100,000 images of 84x84 in three colours take 0.2 s at every start, and need no cache of hashes, which could go stale.
-SAMPLE_BYTES = 1 << 11
 SHOWN = 3
 
 
@@ -21,20 +19,21 @@ class LeakError(ValueError):
     same_on_every_rank = True  # so the first one says it
 
 
-def leaks_between_splits(bank: ImageBank, splits: dict[str, list[list[int]]]) -> list[str]:
+def leaks_between_splits(bank: ImageBank, splits: dict[str, list[int]], digest: Tensor) -> list[str]:
     """Compares the classes of the splits, and every image of theirs with those of the other splits.
 
     A character turned is the same class. Identical images inside one split are no leak.
 
     Args:
         bank: The images.
-        splits: For each split its groups of classes.
+        splits: For each split its classes.
+        digest: (N,) int64, the images' contents.
 
     Returns:
         For each pair of splits that share something half a sentence: which splits, which classes, how many images.
     """
-    classes = {split: list(dict.fromkeys(c for group in groups for c in group)) for split, groups in splits.items()}
-    images = _images_in_several_splits(bank, list(classes.values()))  # digest -> split's position -> its classes
+    classes = {split: list(dict.fromkeys(own)) for split, own in splits.items()}
+    images = _images_in_several_splits(bank, list(classes.values()), digest)  # split's position -> its classes
     found = []
     for (i, one), (j, other) in combinations(enumerate(classes), 2):
         origins = {_origin(bank, c) for c in classes[one]} & {_origin(bank, c) for c in classes[other]}
@@ -42,7 +41,7 @@ def leaks_between_splits(bank: ImageBank, splits: dict[str, list[list[int]]]) ->
             names = _listed([repr(name) for name in sorted(origins)])
             found.append(f"{one} and {other} share {_counted(len(origins), 'class', 'classes')}: {names}")
         pairs: Counter[tuple[str, str]] = Counter()
-        for owners in images.values():
+        for owners in images:
             for c in owners[j] if owners[i] else ():
                 if _origin(bank, c) not in origins:
                     pairs[bank.class_names[owners[i][0]], bank.class_names[c]] += 1
@@ -72,33 +71,16 @@ def refusal(leaks: Iterable[str]) -> LeakError:
     )
 
 
-def _images_in_several_splits(bank: ImageBank, splits: Sequence[list[int]]) -> dict[bytes, list[list[int]]]:
-    """The images that are in two splits or more.
-
-    Args:
-        bank: The images.
-        splits: For each split its classes.
-
-    Returns:
-        Digest of an image -> for each split the classes of its images with that digest.
-    """
-    classes = [c for split in splits for c in split]
-    sizes = [int(bank.class_size[c]) for c in classes]
-    number = np.concatenate([int(bank.class_start[c]) + np.arange(n) for c, n in zip(classes, sizes, strict=True)])
-    klass = np.repeat(classes, sizes)
+def _images_in_several_splits(bank: ImageBank, splits: Sequence[list[int]], digest: Tensor) -> list[list[list[int]]]:
+    """The images that are in two splits or more: of each, for each split the classes in which it stands."""
+    position, klass = images_of_classes(bank, [c for split in splits for c in split])
     owner = np.repeat(np.arange(len(splits)), [sum(int(bank.class_size[c]) for c in split) for split in splits])
-    rows = bank.images.numpy().reshape(len(bank.images), -1)  # (N, C * H * W)
-    middle = max(0, (rows.shape[1] - SAMPLE_BYTES) // 2)
-    for part in (rows[:, middle : middle + SAMPLE_BYTES], rows):
-        # The interpreter's own hash of bytes: three times as fast as any of hashlib, and enough to find candidates.
-        mark = np.fromiter((hash(part[i].tobytes()) for i in number), np.int64, len(number))
-        several = _in_several(mark, owner, len(splits))
-        number, klass, owner = number[several], klass[several], owner[several]
-    found: dict[bytes, list[list[int]]] = {}
-    for i, c, split in zip(number, klass, owner, strict=True):
-        digest = hashlib.blake2b(rows[i].tobytes(), digest_size=16).digest()
-        found.setdefault(digest, [[] for _ in splits])[split].append(int(c))
-    return {digest: owners for digest, owners in found.items() if sum(map(bool, owners)) > 1}
+    mark = digest.numpy()[position]
+    several = _in_several(mark, owner, len(splits))
+    found: dict[int, list[list[int]]] = {}
+    for same, c, split in zip(mark[several].tolist(), klass[several].tolist(), owner[several].tolist(), strict=True):
+        found.setdefault(same, [[] for _ in splits])[split].append(c)
+    return list(found.values())
 
 
 def _in_several(mark: np.ndarray, owner: np.ndarray, n_splits: int) -> np.ndarray:

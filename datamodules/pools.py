@@ -68,7 +68,9 @@ def _check_class_sizes(bank: ImageBank, pool: ClassPool, shape: EpisodeShape, sp
     smallest = int(room.argmin())
     if int(room[smallest]) < need:
         name = bank.class_names[int(pool.class_id[smallest])]
+        copies = sum(same >= 0 for _, same in bank.left_out)
+        counted = f" {copies:,} files of the data are copies and do not count." if copies else ""
         raise ValueError(
             f"class {name!r} of the {split} split has {int(room[smallest])} images to draw from, but a task needs "
-            f"{need} ({what}): lower k_shot or n_query, or leave the class out."
+            f"{need} ({what}): lower k_shot or n_query, or leave the class out.{counted}"
         )
