@@ -35,7 +35,7 @@ from app.signals import StopSignals
 from datamodules import SupportQuery
 from datamodules.episode import CLASSIFICATION
 from datamodules.progress import say
-from modules.base import TRAINED_CLASSES
+from modules.trained_images import TRAINED_CLASSES, images_of
 
 CHILDREN_SECONDS = 5.0  # for a process that stops by itself
 
@@ -103,7 +103,7 @@ class Application(CommandLine):
                 return
         if self.loaded is not None:
             scored = {"fit": ("val", "test"), "validate": ("val",)}.get(self.command, ("test",))
-            self.datamodule.check_unseen(self.loaded.get(TRAINED_CLASSES, []), scored)
+            self.datamodule.check_unseen(self.loaded.get(TRAINED_CLASSES, []), scored, images_of(self.loaded))
         self.model.setup(self.command)
         self._dump_config()
         begun_from = self._begun_from()

@@ -1,7 +1,6 @@
 """The base of the data sets of images: from an image bank and its class splits to episodes on the device."""
 
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,17 +8,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from datamodules.augmentation import Augmentation, augmented
-from datamodules.base import EpisodeDataModule
-from datamodules.contents import Contents, combined_digest, contents_of
-from datamodules.duplicates import copies_in_published
+from datamodules.contents import Contents, contents_of
 from datamodules.episode import Episode
 from datamodules.episode_source import EpisodeSource
 from datamodules.feature_bank import Embedding, load_features
 from datamodules.image_bank import ImageBank
 from datamodules.input_spec import scaled
-from datamodules.leaks import class_origins, leaks_between_splits, refusal, seen_in_training
+from datamodules.known_images import KnownImages
+from datamodules.leaks import leaks_between_splits, refusal
 from datamodules.pools import check_pool, pool_of
-from datamodules.progress import say
 from datamodules.sampling import SPLITS, ClassPool
 from datamodules.settings import Evaluation, Loading
 from datamodules.task_sizes import Count
@@ -27,7 +24,7 @@ from datamodules.task_sizes import Count
 EVALUATED = ("val", "test")
 
 
-class BankDataModule(EpisodeDataModule):
+class BankDataModule(KnownImages):
     """Emits episodes from a bank of images; a data set says which images there are and how the classes are split.
 
     Args:
@@ -71,10 +68,6 @@ class BankDataModule(EpisodeDataModule):
         """The images of all splits, from the cache where they are there already."""
         raise NotImplementedError
 
-    def split_classes(self, bank: ImageBank) -> dict[str, list[int]]:
-        """The bank's classes that belong to "train", "val" and "test"; disjoint."""
-        raise NotImplementedError
-
     def split_groups(self, bank: ImageBank) -> dict[str, list[list[int]]] | None:
         """For each split, groups of classes such that a task's classes all come from one; None where there are none."""
         return None
@@ -98,81 +91,6 @@ class BankDataModule(EpisodeDataModule):
         """Makes later loaders emit the features of a frozen backbone in place of images; None: images again."""
         self._embedding = embedding if self.loading.cache_features else None
 
-    def image_name(self, bank: ImageBank, image: int) -> str:
-        """Names an image of the bank for a reader."""
-        c = int(((bank.class_start <= image) & (image < bank.class_start + bank.class_size)).nonzero()[0])
-        return f"image {image - int(bank.class_start[c]) + 1} of {class_origins(bank, [c])[0]!r}"
-
-    def look_over(self, bank: ImageBank, contents: Contents) -> list[str]:
-        """Looks for images that stand twice within a split; a published data set names them once, and keeps them.
-
-        Args:
-            bank: The images.
-            contents: Their contents; fresh where nobody has looked yet.
-
-        Returns:
-            What results must state.
-
-        Raises:
-            ValueError: If a user's own data hold what makes no sense.
-        """
-        name = partial(self.image_name, bank)
-        if contents.fresh:
-            for line in copies_in_published(bank, contents.digest, self.split_classes(bank), name):
-                self.say(f"{type(self).__name__}: {line}")
-        return []
-
-    def say(self, line: str) -> None:
-        """A line for the user, from one process."""
-        if self.trainer is None or self.trainer.is_global_zero:
-            say(line)
-
-    @property
-    def contents(self) -> Tensor:
-        """(N,) int64: the digests of the bank's images, computed once and kept beside the cache."""
-        assert self.bank is not None, "setup() comes first"
-        if self._contents is None:
-            self._contents = contents_of(self.bank)
-        return self._contents.digest
-
-    def identity(self) -> str:
-        """16 hexadecimal digits that say what the data are: each split's classes by name and their images' contents.
-
-        Where the data lie, the times of the files and how images are loaded make no difference.
-        """
-        assert self.bank is not None, "setup() comes first"
-        parts: list[str | Tensor] = []
-        for split, classes in self.split_classes(self.bank).items():
-            parts.append(split)
-            for c in classes:
-                first, size = int(self.bank.class_start[c]), int(self.bank.class_size[c])
-                parts += [self.bank.class_names[c], self.contents[first : first + size]]
-        return combined_digest(*parts)
-
-    def trained_classes(self) -> list[str]:
-        """The names of the classes that training shows, a turned one under its own."""
-        return class_origins(self.bank, self.pools["train"].class_id.tolist()) if self.bank is not None else []
-
-    def check_unseen(self, trained: list[str], splits: Iterable[str]) -> None:
-        """Checks that none of some splits' classes were trained on, as where folders were added since.
-
-        Args:
-            trained: What `trained_classes` gave then.
-            splits: Those that are to be scored.
-
-        Raises:
-            ValueError: If they were, unless evaluation.leaks is "warn".
-        """
-        if self.bank is None:
-            return
-        for split in splits:
-            own = class_origins(self.bank, self.pools[split].class_id.tolist())
-            if seen := sorted(set(own) & set(trained)):
-                found = seen_in_training(split, seen)
-                if self.evaluation.leaks != "warn":
-                    raise refusal([found])
-                say(f"warning: {found}")
-
     # ---- Lightning's hooks
 
     def prepare_data(self) -> None:
@@ -193,15 +111,15 @@ class BankDataModule(EpisodeDataModule):
         super().setup(stage)
         bank = self.build_bank() if self.bank is None else self.bank
         pools = self.pools or self._make_pools(bank)
+        self._contents = contents = self._contents or contents_of(bank)
         if not self.pools:
-            self._contents = self._contents or contents_of(bank)
-            self.leaks = self.look_over(bank, self._contents)
+            self.leaks = self.look_over(bank, contents)
         for split in SPLITS if stage == "fit" else EVALUATED:
             check_pool(bank, pools[split], self.shapes[split], split)
         if self.pools:
             return
         shared = leaks_between_splits(
-            bank, {split: pool.class_id.tolist() for split, pool in pools.items()}, self._contents.digest
+            bank, {split: pool.class_id.tolist() for split, pool in pools.items()}, contents.digest
         )
         if shared and self.evaluation.leaks != "warn":
             raise refusal(shared)

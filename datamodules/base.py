@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -91,12 +92,17 @@ class EpisodeDataModule(pl.LightningDataModule):
         """The names of the classes that training shows, which no result may be measured on; none without classes."""
         return []
 
-    def check_unseen(self, trained: list[str], splits: Iterable[str]) -> None:
-        """Checks that none of some splits' classes were trained on, as where folders were added since.
+    def trained_images(self) -> Tensor:
+        """(M,) int64: the digests of the images that training shows, sorted, each once; empty without images."""
+        return torch.empty(0, dtype=torch.int64)
+
+    def check_unseen(self, trained: list[str], splits: Iterable[str], images: Tensor | None = None) -> None:
+        """Checks that nothing of some splits was trained on, as where folders were added, renamed or split anew since.
 
         Args:
             trained: What `trained_classes` gave then.
             splits: Those that are to be scored.
+            images: (M,) int64: what `trained_images` gave then.
 
         Raises:
             ValueError: If they were, unless evaluation.leaks is "warn".

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from itertools import combinations
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from datamodules.duplicates import images_of_classes
@@ -57,10 +58,47 @@ def class_origins(bank: ImageBank, classes: Iterable[int]) -> list[str]:
     return sorted({_origin(bank, c) for c in classes})
 
 
-def seen_in_training(split: str, names: list[str]) -> str:
-    """Half a sentence for classes of a split that the checkpoint was trained on."""
-    count = _counted(len(names), "class", "classes")
-    return f"{split} holds {count} that the checkpoint was trained on: {_listed([repr(name) for name in names])}"
+def seen_in_training(
+    bank: ImageBank, split: str, classes: list[int], names: list[str], images: Tensor, digest: Tensor
+) -> list[str]:
+    """Compares a split with what a checkpoint was trained on: by the classes' names, and those of others by contents.
+
+    An image of a class that counts as turned is found where the unturned one was trained on.
+
+    Args:
+        bank: The images.
+        split: The split's name.
+        classes: Its classes.
+        names: Of the classes that were trained on.
+        images: (M,) int64, the digests of the images that were trained on.
+        digest: (N,) int64, of the bank's images.
+
+    Returns:
+        Half a sentence for each of the two that finds something.
+    """
+    found = []
+    known = {_origin(bank, c) for c in classes} & set(names)
+    if known:
+        count = _counted(len(known), "class", "classes")
+        listed = _listed([repr(name) for name in sorted(known)])
+        found.append(f"{split} holds {count} that the checkpoint was trained on: {listed}")
+    position, owner = images_of_classes(bank, [c for c in classes if _origin(bank, c) not in known])
+    unturned = position % (len(digest) // bank.turns)
+    seen = (torch.isin(digest[position], images) | torch.isin(digest[unturned], images)).numpy()  # (n,)
+    if seen.any():
+        by_class = Counter(_origin(bank, c) for c in owner[seen].tolist())
+        count = _counted(by_class.total(), "image", "images")
+        listed = _listed([f"{n} of {name!r}" for name, n in by_class.most_common()])
+        found.append(f"{split} holds {count} that the checkpoint or its backbone was trained on: {listed}")
+    return found
+
+
+def refusal_of_seen(found: str) -> LeakError:
+    """What stops a score on what was trained on."""
+    return LeakError(
+        f"no result would mean anything: {found}. Score it on other images, as by the split that it was trained with, "
+        "or set data.evaluation.leaks to warn, and the results say so."
+    )
 
 
 def refusal(leaks: Iterable[str]) -> LeakError:

@@ -1,17 +1,21 @@
 """A user's own task: a folder of support images for each class, and images to classify."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from datamodules.base import EpisodeDataModule
+from datamodules.contents import image_digests
+from datamodules.duplicates import SHOWN, images_of_several_classes, said_of_copies, said_of_two_labels
 from datamodules.episode import Episode, Support
-from datamodules.image_files import class_folders, image_paths, read_bank, read_images, say_passed_over
+from datamodules.image_bank import ImageBank
+from datamodules.image_files import ClassFiles, class_folders, image_paths, read_bank, read_images, say_passed_over
 from datamodules.input_spec import InputSpec, scaled
 from datamodules.progress import say
 
@@ -48,6 +52,9 @@ class SupportQuery(EpisodeDataModule):
         self.files: list[Path] = []
         self._support = Support(torch.empty(0), torch.empty(0))  # (S, C, H, W) uint8, (S,)
         self._query = torch.empty(0)  # (N, C, H, W) uint8
+        self._support_contents = self._query_contents = torch.empty(0, dtype=torch.int64)  # (S,), (N,)
+        self.copy_of: dict[Path, Path] = {}  # of query images that are support images: which
+        self._warned_of_trained = False
 
     def adopt(self, input_spec: dict[str, Any]) -> None:
         """Takes what images are turned into from the checkpoint."""
@@ -85,7 +92,8 @@ class SupportQuery(EpisodeDataModule):
                 f"{self.support_folder} holds one class, {classes[0].name!r}: a classifier needs two or more."
             )
         files = self._query_files()
-        bank, kept = read_bank(classes, self.spec, "support", self.strict)
+        bank, kept = read_bank(classes, self.spec, "support", self.strict, once=True)
+        self._support_contents = self._looked_over(bank, classes, kept)
         self.support_files = {entry.name: entry.paths for entry in kept}
         self.class_names, self.class_sizes = bank.class_names, tuple(bank.class_size.tolist())
         self._support = Support(bank.images, torch.arange(len(classes)).repeat_interleave(bank.class_size))
@@ -94,7 +102,8 @@ class SupportQuery(EpisodeDataModule):
             self._query, self.files = torch.from_numpy(images), [files[i] for i in read]
             if not self.files:
                 raise ValueError(f"no image of {self.query_folder} can be read.")
-            self._say_what_was_learned_from()
+            self._query_contents = image_digests(self._query)
+            self._find_copies_of_support()
 
     def _follow_learner(self) -> None:
         """Reads the images as the Trainer's learner takes them, unless `adopt` has said how.
@@ -116,10 +125,48 @@ class SupportQuery(EpisodeDataModule):
             self.spec, self.class_names, self.files = spec, (), []
         self.setup("predict")
 
-    def _say_what_was_learned_from(self) -> None:
-        learned = {path.resolve() for paths in self.support_files.values() for path in paths}
-        if again := sum(file.resolve() in learned for file in self.files):
-            say(f"{again:,} of the {len(self.files):,} query images are support images: their answers prove nothing")
+    def _looked_over(self, bank: ImageBank, classes: list[ClassFiles], kept: list[ClassFiles]) -> Tensor:
+        """The support images' contents (S,); names those that were left out as copies of others of their class.
+
+        Raises:
+            ValueError: If two classes hold the same image; names both files.
+        """
+        files = [path for entry in classes for path in entry.paths]
+        if copies := [(same, copy) for copy, same in bank.left_out if same >= 0]:
+            say(f"support: {said_of_copies(copies, lambda i: str(files[i]))}")
+        learned = [path for entry in kept for path in entry.paths]
+        contents, owner = image_digests(bank.images), np.repeat(np.arange(len(kept)), bank.class_size.numpy())
+        if pairs := images_of_several_classes(contents, owner):
+            found = said_of_two_labels(pairs, lambda i: str(learned[i]))
+            raise ValueError(f"{found}. A support image belongs to one class: remove the wrong one of each two files.")
+        return contents
+
+    def _find_copies_of_support(self) -> None:
+        """Finds the query images whose content is a support image's, and says so."""
+        learned = [path for paths in self.support_files.values() for path in paths]
+        place = dict(zip(self._support_contents.tolist(), learned, strict=True))
+        found = {i: place[same] for i, same in enumerate(self._query_contents.tolist()) if same in place}
+        self.copy_of = {self.files[i]: original for i, original in found.items()}
+        if found:
+            named = ", ".join(f"{copy} is {original}" for copy, original in list(self.copy_of.items())[:SHOWN])
+            more = f" and {len(found) - SHOWN:,} more" if len(found) > SHOWN else ""
+            say(
+                f"warning: {len(found):,} of the {len(self.files):,} query images are support images: {named}{more}. "
+                "Their answers prove nothing and do not count as right or wrong."
+            )
+
+    def check_unseen(self, trained: list[str], splits: Iterable[str], images: Tensor | None = None) -> None:
+        """Warns where support or query images were trained on, which are no new classes."""
+        if images is None or self._warned_of_trained:
+            return
+        kinds = (("support", self._support_contents), ("query", self._query_contents))
+        counts = {kind: (int(torch.isin(contents, images).sum()), len(contents)) for kind, contents in kinds}
+        if found := [f"{seen:,} of the {n:,} {kind} images" for kind, (seen, n) in counts.items() if seen]:
+            self._warned_of_trained = True
+            say(
+                f"warning: the checkpoint or its backbone was trained on {' and '.join(found)}: answers for images of "
+                "new classes may be worse than these."
+            )
 
     def support(self) -> Support:
         """The support set as one task: images (1, S, C, H, W) in [0, 1] and labels (1, S)."""

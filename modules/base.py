@@ -10,7 +10,6 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from datamodules.episode import OBJECTIVES, Episode, Support
 from modules.accumulation import Accumulation
-from modules.checkpoint_contents import TRAINED_CLASSES as TRAINED_CLASSES
 from modules.checkpoint_contents import add_contents
 from modules.classifier import Classifier
 from modules.cuda_graph import GraphedGradient
@@ -94,6 +93,7 @@ class Learner(Method):
 
     def on_train_start(self) -> None:
         """Begins at an outer step: what an earlier fit has accumulated since its last one is dropped."""
+        super().on_train_start()
         self._accumulation.begin(batches_trained(self.trainer))
         validate_by_outer_steps(self.trainer, self.outer.accumulate_batches)
 
@@ -274,6 +274,7 @@ class Learner(Method):
         if stage == "fit":
             check_trainable(self)
             self.input_spec = data.input_spec()
+            self.check_unseen(stage)  # what a backbone's file was trained on
         if hasattr(data, "use_features"):
             data.use_features(frozen_embedding(self.backbone))
 
@@ -306,6 +307,7 @@ class Learner(Method):
             self._chosen_strategy, self._layout_is_kept = checkpoint["task_strategy"], True
             sizes = [size for size in (self.outer.task_chunk, checkpoint.get("task_chunk")) if size]
             self._chunks.size = min(sizes, default=None)  # one that was halved stays so
+        self.take_trained(checkpoint)
         self.train_metrics = checkpoint.get("train_metrics", {})
         self.skipped_steps = checkpoint.get("skipped_steps", 0)
         check_draws(checkpoint, self._trainer)

@@ -8,8 +8,6 @@ from modules.resume_point import BEGUN, DRAWS
 if TYPE_CHECKING:
     from modules.base import Learner
 
-TRAINED_CLASSES = "trained_classes"  # a checkpoint's key
-
 
 def add_contents(learner: "Learner", checkpoint: dict[str, Any]) -> None:
     """Adds what a user's image must be turned into, and how tasks were computed: another way sums in another order.
@@ -26,10 +24,10 @@ def add_contents(learner: "Learner", checkpoint: dict[str, Any]) -> None:
             checkpoint[key] = plain_arguments(checkpoint[key], type(owner))
     if data is not None:
         checkpoint["input_spec"] = data.input_spec()
-        checkpoint[TRAINED_CLASSES] = data.trained_classes()
         checkpoint[DRAWS] = data.draws
     elif learner.input_spec:
         checkpoint["input_spec"] = learner.input_spec
+    learner.add_trained(checkpoint)
     checkpoint["objective"] = learner.objective.name
     checkpoint["skipped_steps"], checkpoint[BEGUN] = learner.skipped_steps, learner.begun_batches
     checkpoint["train_metrics"] = dict(learner.train_metrics)  # logged again where an outer step is begun again

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar, Self, cast
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
@@ -20,11 +19,12 @@ from modules.functional.networks import (
 )
 from modules.functional.shared_weights import forward_shared
 from modules.outer_loop import OuterLoop
+from modules.trained_images import TrainedOn
 from modules.trainer_check import check_trainer
 from modules.weights import weights_follow
 
 
-class Method(pl.LightningModule):
+class Method(TrainedOn):
     """What a method says of itself; `Learner` trains and evaluates it.
 
     A method is three functions of the meta-parameters: `adapt`, `predict` and `outer_gradients`, whose default
@@ -49,6 +49,7 @@ class Method(pl.LightningModule):
     def __init__(self, network: nn.Module, outer: OuterLoop) -> None:
         super().__init__()
         self.network = network
+        self.begin_untrained(network)
         self.outer = outer
         self.objective: Objective = CLASSIFICATION
         self.skipped_steps = 0  # outer steps that float16's loss scaling left out

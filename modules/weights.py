@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from modules.trained_images import images_of_file
+
 SHOWN = 3  # names in an error
 OWN_PREFIXES = ("network.backbone.", "network.")  # of a backbone's entries in a checkpoint of ours
 
@@ -101,3 +103,4 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], path: str) -> 
             "Set the network's arguments as they were, or give another file."
         )
     network.load_state_dict(dict(state))
+    network.trained_images = images_of_file(path)  # of the file's own training

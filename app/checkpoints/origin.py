@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from app.checkpoints.configuration import check_draws, read_checkpoint
 from app.checkpoints.continuation import (
@@ -23,6 +23,7 @@ from app.checkpoints.stored_configuration import IDENTITY, shapes_of, training_o
 from app.errors import UsageError, process_rank
 from app.runs.folder import LAST, RunFolder, configuration_of, run_of
 from app.runs.lock import RunLock
+from modules import Learner
 
 NETWORK, BACKBONE = "network.", "network.backbone."  # a backbone's place in learners without and with an output layer
 SHOWN = 3  # weights in a line
@@ -126,7 +127,7 @@ class FitOrigin:
         if self.contents is not None and self.path is not None and self.beginning is not Beginning.AT_STEP_0:
             check_draws(self.contents, self.path)
 
-    def give_weights(self, model: nn.Module) -> None:
+    def give_weights(self, model: Learner) -> None:
         """Gives a new learner the weights and buffers that fit it, by name and shape.
 
         Raises:
@@ -141,6 +142,7 @@ class FitOrigin:
                 "leave --ckpt_path out"
             )
         model.load_state_dict(taken, strict=False)
+        model.take_trained(self.contents)
         more = f" and {len(left) - SHOWN} more" if len(left) > SHOWN else ""
         others = f"; not {', '.join(left[:SHOWN])}{more}" if left else ""
         self.fitting = f"{len(taken)} of the network's {len(own)} weights and buffers fit{others}"

@@ -31,6 +31,12 @@ class Answer(NamedTuple):
     guess: str  # the most probable class
     probabilities: list[float]  # of each class
     truth: str | None  # the class in whose folder the image lies, if in one
+    copy_of: Path | None = None  # the support image that it is, whose answer proves nothing
+
+    @property
+    def counts(self) -> bool:
+        """Whether the answer is right or wrong: its class is known, and was not shown."""
+        return self.truth is not None and self.copy_of is None
 
 
 class Answers(Callback):
@@ -117,13 +123,15 @@ def _answer(data: "SupportQuery", number: int, probabilities: list[float], thres
     best = max(range(len(probabilities)), key=probabilities.__getitem__)
     guess, true = data.class_names[best], data.label_of(file)
     label = guess if probabilities[best] >= threshold else UNSURE
-    return Answer(file, label, guess, probabilities, data.class_names[true] if true >= 0 else None)
+    return Answer(
+        file, label, guess, probabilities, data.class_names[true] if true >= 0 else None, data.copy_of.get(file)
+    )
 
 
 def write_answers(path: Path, answers: list[Answer], class_names: tuple[str, ...]) -> None:
     """Writes predictions.csv: file, label, guess, its probability, that of each class, and the folder's class if any.
 
-    Names that are no UTF-8 keep their bytes.
+    Where images are copies of support images, a last column names those. Names that are no UTF-8 keep their bytes.
 
     Args:
         path: The file.
@@ -131,14 +139,17 @@ def write_answers(path: Path, answers: list[Answer], class_names: tuple[str, ...
         class_names: In the order of the probabilities.
     """
     known = any(answer.truth is not None for answer in answers)
+    copies = any(answer.copy_of is not None for answer in answers)
     columns = [f"p({name})" for name in class_names]  # a class may be called "label"
     text = io.StringIO(newline="")
     writer = csv.writer(text)
-    writer.writerow(["file", "label", "guess", "probability", *columns, *(["folder"] if known else [])])
+    last = [name for name, there in (("folder", known), ("copy_of", copies)) if there]
+    writer.writerow(["file", "label", "guess", "probability", *columns, *last])
     for answer in answers:
         numbers = [f"{p:.4f}" for p in (max(answer.probabilities), *answer.probabilities)]
         truth = [answer.truth or ""] if known else []
-        writer.writerow([answer.file, answer.label, answer.guess, *numbers, *truth])
+        original = [answer.copy_of or ""] if copies else []
+        writer.writerow([answer.file, answer.label, answer.guess, *numbers, *truth, *original])
     write_whole(path, text.getvalue())
 
 
@@ -147,9 +158,13 @@ def summary(answers: list[Answer]) -> str:
     sure = [answer for answer in answers if answer.label != UNSURE]
     images = f"{len(answers):,} image{'s' if len(answers) > 1 else ''}"
     line = f"{images}, {len(sure):,} sure and {len(answers) - len(sure):,} unsure"
-    known, known_sure = ([a for a in group if a.truth is not None] for group in (answers, sure))
+    known, known_sure = ([a for a in group if a.counts] for group in (answers, sure))
+    copies = sum(a.copy_of is not None for a in answers)
+    if copies:
+        line += f"; {copies:,} cop{'ies' if copies > 1 else 'y'} of support images, which prove nothing"
     if known:
-        of_all = "" if len(known) == len(answers) else f" of the {len(known):,} in folders of the classes"
+        new = " that are no copies" if copies else ""
+        of_all = "" if len(known) == len(answers) else f" of the {len(known):,} in folders of the classes{new}"
         line += f"; {_right(known):.2%}{of_all} right"
         line += f", of the sure ones {_right(known_sure):.2%}" if known_sure else ""
     return line
@@ -157,7 +172,7 @@ def summary(answers: list[Answer]) -> str:
 
 def contradiction(answers: list[Answer], promised: float) -> str | None:
     """A warning where sure answers, of images whose class is known, are right clearly less often than promised."""
-    sure = [answer for answer in answers if answer.label != UNSURE and answer.truth is not None]
+    sure = [answer for answer in answers if answer.label != UNSURE and answer.counts]
     if len(sure) < FEWEST_KNOWN or _right(sure) >= promised - 2 * math.sqrt(promised * (1 - promised) / len(sure)):
         return None
     return (

@@ -13,9 +13,9 @@ from app.errors import one_line
 from datamodules import EpisodeDataModule
 from datamodules.progress import say
 from modules import Learner
-from modules.base import TRAINED_CLASSES
 from modules.classifier import Classifier
 from modules.functional.calibration import fit_temperature, sure_above
+from modules.trained_images import TRAINED_CLASSES, images_of
 
 KEY = "calibration"
 ANSWERS = 3000  # about so many are looked at
@@ -123,7 +123,7 @@ def calibration_for(learner: Learner, checkpoint: dict[str, Any], n_way: int, k_
     try:
         data.prepare_data()
         data.setup("predict")
-        data.check_unseen(checkpoint.get(TRAINED_CLASSES, []), ("val",))
+        data.check_unseen(checkpoint.get(TRAINED_CLASSES, []), ("val",), images_of(checkpoint))
     except (OSError, ValueError, RuntimeError) as error:  # not here, or without such tasks
         say(f"not calibrated for {n_way}-way {k_shot}-shot tasks: {one_line(error)}")
         return stored

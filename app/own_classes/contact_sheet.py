@@ -73,7 +73,7 @@ def _rows(answers: Sequence["Answer"]) -> Iterator[Strip]:
 
 def _tile(answer: "Answer") -> tuple[Path, str, str]:
     colour = NEUTRAL  # nothing is known, or nothing said
-    if answer.truth is not None:
+    if answer.counts:
         colour = WRONG if answer.truth != answer.guess else RIGHT if answer.label == answer.guess else NEUTRAL
     return answer.file, f"{max(answer.probabilities):.0%} {answer.guess}", colour
 

@@ -114,10 +114,11 @@ def readable(results: dict[str, Any]) -> str:
         stated += [] if kinds else [kind]
     else:
         stated.append(f"{protocol.get('shot')}-shot {objective.name}")
+    leaks = f"; but {protocol['leaks']}" if protocol.get("leaks") else ""
     if not kinds:
-        return f"{score} ({', '.join(stated)})"
+        return f"{score} ({', '.join(stated)}){leaks}"
     headline, other = kinds if protocol.get("transductive") else reversed(kinds)
-    return f"{score} ({', '.join([*stated, headline])}); {with_interval(results, '_' + other)} {other}"
+    return f"{score} ({', '.join([*stated, headline])}); {with_interval(results, '_' + other)} {other}{leaks}"
 
 
 def objective_of(results: dict[str, Any]) -> Objective:

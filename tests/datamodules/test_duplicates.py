@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,13 @@ SIZES = {f"class{c:02}": 6 for c in range(15)}
 
 def folder(root: Path, set_up: bool = True, **arguments) -> ImageFolder:
     """Tasks of two ways, decoded at the pictures' own size."""
-    given = {"n_way": 2, "k_shot": 1, "n_query": 2, "image_size": 12, "cache": str(root / "cache")} | arguments
+    given: dict[str, Any] = {
+        "n_way": 2,
+        "k_shot": 1,
+        "n_query": 2,
+        "image_size": 12,
+        "cache": str(root / "cache"),
+    } | arguments
     given.setdefault("evaluation", Evaluation(n_val_tasks=2, n_test_tasks=2))
     data = ImageFolder(root=str(root / "images"), **given)
     if set_up:
@@ -66,16 +73,16 @@ def test_copies_are_counted_named_and_left_out_at_every_start(tmp_path, capsys):
     copied_once(tmp_path)
     for start in range(2):
         data = folder(tmp_path)
+        assert data.bank is not None
         said = capsys.readouterr().err
         assert ("reading images" in said) == (start == 0)
         assert "ImageFolder: 90 files are left out, whose content stands in the same class before: " in said
         one = tmp_path / "images" / "class00"
         assert f"{one}/copy-000.png" in said or f"{one}/000.png is {one}/copy-000.png" in said
         assert "and 87 more" in said
-        assert data.bank is not None
         assert data.bank.class_size.tolist() == [6] * 15
-    pixels = {picture(n).tobytes() for n in range(90)}
-    assert {image.permute(1, 2, 0).numpy().tobytes() for image in data.bank.images} == pixels
+        pixels = {image.permute(1, 2, 0).numpy().tobytes() for image in data.bank.images}
+        assert pixels == {picture(number).tobytes() for number in range(90)}
 
 
 def test_files_keep_their_names_where_others_are_broken_or_copies(tmp_path, capsys):

@@ -142,3 +142,31 @@ def test_a_copied_drawing_of_omniglot_is_found(folders, split):
     with pytest.raises(LeakError) as error:
         module(folders, split=split, rotations="none").setup("fit")
     assert f"test holds 1 image that is in train too: 1 of '{test}' in '{train}'" in one_line(error)
+
+
+# ---- what was trained on, in turned classes
+
+
+@pytest.mark.parametrize("trained", ["all", "train", "none"])
+@pytest.mark.parametrize("tested", ["all", "train", "none"])
+def test_a_turned_character_is_found_however_it_was_trained_on(folders, trained, tested):
+    source = module(folders, split="vinyals", rotations=trained)
+    source.setup("fit")
+    data = module(folders, split="lake", rotations=tested)
+    data.setup("test")
+    with pytest.raises(LeakError, match="that the checkpoint or its backbone was trained on") as refused:
+        data.check_unseen([], ("test",), source.trained_images())
+    turns = 4 if tested == "all" else 1
+    assert f"test holds {20 * turns} images" in str(refused.value)  # one of its characters was trained on
+    own = module(folders, split="vinyals", rotations=tested)
+    own.setup("test")
+    own.check_unseen([], ("val", "test"), source.trained_images())
+
+
+def test_drawings_that_somebody_turned_are_found_too(folders):
+    source = module(folders, split="vinyals", rotations="all")
+    source.setup("fit")
+    assert source.bank is not None
+    first = int(source.pools["train"].class_start[0])
+    turned = image_digests(torch.rot90(source.bank.images[first : first + 1], 3, (2, 3)))
+    assert torch.isin(turned, source.trained_images()).all()

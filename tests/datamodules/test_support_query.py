@@ -1,5 +1,6 @@
 """A user's own task: what is read from its folders, in which batches it comes, and what is refused."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from PIL import Image
 
 from datamodules import SupportQuery
+from datamodules.contents import image_digests
 from datamodules.input_spec import InputSpec
 from datamodules.support_query import UNKNOWN
 from tests.datamodules.image_makers import picture, save_classes
@@ -26,7 +28,7 @@ def task(root: Path, **arguments) -> SupportQuery:
 def folders(tmp_path: Path) -> Path:
     """Three classes of one, two and four images; eleven queries, in folders of classes or not."""
     save_classes(tmp_path / "support", {"ant": 1, "bee": 2, "cow": 4})
-    save_classes(tmp_path / "query", {"bee": 3, "cow/field": 2, "dog": 2, ".": 4})
+    save_classes(tmp_path / "query", {"bee": 3, "cow/field": 2, "dog": 2, ".": 4}, first=50)
     return tmp_path
 
 
@@ -102,11 +104,59 @@ def test_broken_support_images_are_left_out_everywhere(folders: Path):
     assert [path.name for path in data.support_files["cow"]] == ["001.png", "002.png", "003.png"]
 
 
-def test_queries_that_were_learned_from_are_pointed_out(folders: Path, capsys: pytest.CaptureFixture[str]):
-    data = SupportQuery(support=str(folders / "support"), query=str(folders / "support"))
-    data.adopt(SPEC)
-    data.setup("predict")
-    assert "7 of the 7 query images are support images" in capsys.readouterr().err
+def test_queries_that_are_support_images_are_named_whatever_they_are_called(folders: Path, capsys):
+    for name in ("ant/000.png", "cow/003.png"):
+        shutil.copy(folders / "support" / name, folders / "query" / f"photo-{Path(name).stem}.png")
+    Image.open(folders / "support" / "bee" / "001.png").save(folders / "query" / "other.bmp")
+    data = task(folders)
+    said = capsys.readouterr().err
+    assert "warning: 3 of the 14 query images are support images: " in said
+    assert f"{folders}/query/photo-000.png is {folders}/support/ant/000.png" in said
+    found = {copy.name: str(original.relative_to(folders / "support")) for copy, original in data.copy_of.items()}
+    assert found == {"photo-000.png": "ant/000.png", "photo-003.png": "cow/003.png", "other.bmp": "bee/001.png"}
+
+
+def test_new_queries_are_no_copies(folders: Path, capsys):
+    save_classes(folders / "query", {"bee": 3, "cow/field": 2, "dog": 2, ".": 4}, first=100)
+    assert task(folders).copy_of == {}
+    assert capsys.readouterr().err.count("\n") == 2  # support and query are read
+
+
+def test_support_images_that_stand_twice_in_a_class_are_learned_from_once(folders: Path, capsys):
+    shutil.copy(folders / "support" / "cow" / "000.png", folders / "support" / "cow" / "again.png")
+    shutil.copy(folders / "support" / "cow" / "000.png", folders / "support" / "cow" / "zzz.png")
+    data = task(folders)
+    place = folders / "support" / "cow"
+    named = f"{place}/again.png is {place}/000.png, {place}/zzz.png is {place}/000.png"
+    said = f"support: 2 files are left out, whose content stands in the same class before: {named}\n"
+    assert said in capsys.readouterr().err
+    assert data.class_sizes == (1, 2, 4)
+    assert len(data.support_files["cow"]) == 4
+
+
+def test_a_support_image_of_two_classes_is_refused_naming_both(folders: Path):
+    shutil.copy(folders / "support" / "cow" / "000.png", folders / "support" / "ant" / "zzz.png")
+    place = folders / "support"
+    with pytest.raises(ValueError, match="1 image has two labels") as refused:
+        task(folders)
+    assert f"{place}/cow/000.png is {place}/ant/zzz.png" in str(refused.value)
+
+
+def test_images_that_were_trained_on_are_pointed_out_once(folders: Path, capsys):
+    save_classes(folders / "query", {"bee": 3, "cow/field": 2, "dog": 2, ".": 4}, first=100)
+    data = task(folders)
+    capsys.readouterr()
+    trained = image_digests(torch.from_numpy(np.stack([picture(n).transpose(2, 0, 1) for n in (1, 102, 103, 500)])))
+    data.check_unseen([], ("test",), trained[3:])
+    data.check_unseen([], ("test",))
+    assert capsys.readouterr().err == ""
+    data.check_unseen([], ("test",), trained)
+    data.check_unseen([], ("test",), trained)
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "warning: the checkpoint or its backbone was trained on 1 of the 7 support images and 2 of the 11 query images"
+    )
+    assert said.count("\n") == 1
 
 
 def one_class(root: Path) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -136,6 +137,29 @@ def test_classes_that_were_trained_on_are_not_tested_on(run, tiny, tmp_path: Pat
     assert "that the checkpoint was trained on" in other.err
 
 
+def test_copies_of_the_support_prove_nothing(protonet: Path, run, task: Path, tmp_path: Path):
+    """They are answered as the others are, and named; the share that is right is of the others."""
+    shutil.copytree(task / "query", tmp_path / "query")
+    originals = sorted((task / "support").rglob("*.png"))
+    for i, file in enumerate(originals):
+        (tmp_path / "query" / file.parent.name).mkdir(exist_ok=True)
+        shutil.copy(file, tmp_path / "query" / file.parent.name / f"photo{i}.png")
+    alone = predict(run, str(protonet), task)
+    ended = run(
+        "predict", "--ckpt_path", str(protonet), "--data", "SupportQuery", "--data.support", str(task / "support"),
+        "--data.query", str(tmp_path / "query"),
+    )  # fmt: skip
+    assert f"{len(originals)} of the {12 + len(originals)} query images are support images" in ended.err
+    assert f"{len(originals)} copies of support images, which prove nothing" in ended.out
+    (right,) = re.findall(r"; (\S+%) right", alone.out)
+    assert f"; {right} of the 12 in folders of the classes that are no copies right" in ended.out
+    one, other = sorted(Path("runs").rglob("predictions.csv"))
+    assert "copy_of" not in rows(one)[0]
+    found = {row["file"]: row["copy_of"] for row in rows(other)}
+    assert sorted(filter(None, found.values())) == sorted(map(str, originals))
+    assert all(bool(original) == Path(file).name.startswith("photo") for file, original in found.items())
+
+
 def test_the_summary_counts_what_it_says():
     def answer(label: str, guess: str, truth: str | None) -> Answer:
         return Answer(Path("x.png"), label, guess, [0.6, 0.4], truth)
@@ -148,9 +172,12 @@ def test_the_summary_counts_what_it_says():
     assert summary([answer("a", "a", None)]) == "1 image, 1 sure and 0 unsure"
 
 
+DIFFERENT = (0, 1, 2, 3, 5, 6)  # seeds whose lines differ
+
+
 def more_classes(root: Path) -> Path:
     for number in range(6):
-        draw(root / "many" / f"{number}", {"line": 1}, number)
+        draw(root / "many" / f"{number}", {"line": 1}, DIFFERENT[number])
         (root / "many" / f"{number}").rename(root / "many" / f"x{number}")
     return root / "many"
 
