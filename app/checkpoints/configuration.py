@@ -76,7 +76,8 @@ def _shared(checkpoint: dict[str, Any], other_data: str) -> dict[str, Any]:
     images = dict(zip(("channels", "image_size"), spec.get("image_shape", ()), strict=False))
     arguments |= images | {"drawings": spec.get("ink") is not None}
     names = _argument_names(other_data) & {*tasks, *images, "drawings"}
-    if not issubclass(getattr(datamodules, other_data.rpartition(".")[2]), BankDataModule):
+    of_images = issubclass(getattr(datamodules, other_data.rpartition(".")[2]), BankDataModule)
+    if not of_images or objective_of(checkpoint) is not CLASSIFICATION:
         names -= {"n_way", "k_shot", "n_query", "evaluation"}  # of classes of images
     return {name: value for name, value in arguments.items() if name in names}
 
