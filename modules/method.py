@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar, Self, cast
 
+import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
