@@ -35,7 +35,7 @@ from app.trainer_options import DEFAULTS, check_counts, check_trainer_options
 from datamodules import SupportQuery
 from datamodules.base import EpisodeDataModule
 from datamodules.episode import CLASSIFICATION
-from datamodules.task_sizes import largest
+from datamodules.task_sizes import Count, largest
 from modules import Learner
 from modules.functional.matmul_precision import MatmulPrecision, set_matmul_precision
 from modules.weights import weights_follow
@@ -96,8 +96,13 @@ class CommandLine(LightningCLI):
         parser.add_lightning_class_args(EpisodePicture, "episode_picture")
         if self.command in ("predict", "export"):
             parser.add_lightning_class_args(Answers, "answers")
-        parser.link_arguments("data.init_args.n_way", "model.init_args.n_way", largest)
+        parser.link_arguments("data.init_args.n_way", "model.init_args.n_way", self._outputs)
         parser.link_arguments("seed_everything", "data.init_args.seed")
+
+    def _outputs(self, n_way: Count) -> int:
+        """A network's outputs: as many as training has classes; those of a checkpoint that is not trained on stay."""
+        trained = self.loaded["hyper_parameters"].get("n_way") if self.loaded and self.command != "fit" else None
+        return largest(n_way) if trained is None else int(trained)
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)

@@ -270,7 +270,9 @@ class Learner(Method):
         if data is None:
             return
         self.objective = data.objective
-        check_fit(self, data)
+        check_fit(self, data, stage)
+        if self.fixed_way not in (None, data.hparams.get("n_way", self.fixed_way)):
+            data._log_hyperparams = False  # Lightning merges the two's for its loggers, and refuses two values of n_way
         if stage == "fit":
             check_trainable(self)
             self.input_spec = data.input_spec()

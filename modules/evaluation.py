@@ -79,20 +79,21 @@ def score_tasks(learner: "Learner", episode: Episode, both_protocols: bool) -> d
     params, n_way = ordinary(learner.variables()), episode.class_id.shape[1]
     noise = learner.draw_noise(episode.task_id, episode.support_x.shape[1], learner.eval_inner_steps)
     loss, score, score_name = learner.objective.loss, learner.objective.score, learner.objective.score_name
+    used = slice(n_way)  # of the outputs: a network of more than the task has classes leaves the last ones unused
     curve, scores, outputs = curve_steps(learner), {}, torch.empty(0)
     for step, state in enumerate(learner.adapt(params, episode.support, n_way, learner.eval_inner_steps, noise)):
         if step in curve or not curve:
             if learner.transductive:
-                outputs = learner.predict(params, state, episode.query_x)  # (T, Q, n_outputs)
+                outputs = learner.predict(params, state, episode.query_x)[..., used]  # (T, Q, n_way)
             else:
-                outputs = predict_inductive(learner, params, state, episode.support_x, episode.query_x)
+                outputs = predict_inductive(learner, params, state, episode.support_x, episode.query_x)[..., used]
             scores[f"{score_name}_after_{step}"] = score(outputs, episode.query_y).mean(1)
     if not curve:
         del scores[f"{score_name}_after_0"]
     scores |= {"loss": loss(outputs, episode.query_y).mean(1), score_name: score(outputs, episode.query_y).mean(1)}
     if both_protocols and learner.sees_other_queries:
-        inductive = predict_inductive(learner, params, state, episode.support_x, episode.query_x)
-        together = learner.predict(params, state, episode.query_x)
+        inductive = predict_inductive(learner, params, state, episode.support_x, episode.query_x)[..., used]
+        together = learner.predict(params, state, episode.query_x)[..., used]
         scores[f"{score_name}_inductive"] = score(inductive, episode.query_y).mean(1)
         scores[f"{score_name}_transductive"] = score(together, episode.query_y).mean(1)
     return scores

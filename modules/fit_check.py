@@ -1,5 +1,6 @@
 """Whether data, learner and Trainer fit each other, checked before anything runs."""
 
+import inspect
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,18 +13,18 @@ if TYPE_CHECKING:
     from modules.base import Learner
 
 
-def check_fit(learner: "Learner", data: Any) -> None:
+def check_fit(learner: "Learner", data: Any, stage: str = "fit") -> None:
     """Checks what would otherwise fail in the middle of a run, or silently be something else than asked for.
 
     Args:
         learner: The learner, attached to its Trainer.
         data: The data module.
+        stage: "fit", "validate", "test" or "predict".
 
     Raises:
         ValueError: Names what does not fit, with both values and the mend.
     """
-    _check_tasks(learner, data)
-    _check_input(learner, data)
+    check_before_reading(learner, data, stage)
     if learner.outer.task_strategy == "batched":
         _check_batched(learner)
     if learner.outer.task_strategy == "learn2learn" and not learner.in_learn2learn:
@@ -33,7 +34,22 @@ def check_fit(learner: "Learner", data: Any) -> None:
         _check_recordable(learner, data)
 
 
-def _check_tasks(learner: "Learner", data: Any) -> None:
+def check_before_reading(learner: "Learner", data: Any, stage: str) -> None:
+    """Checks what needs no example to be read: the objective, the tasks' sizes and the shape of an input.
+
+    Args:
+        learner: The learner.
+        data: The data module, before or after its set-up.
+        stage: "fit", "validate", "test" or "predict".
+
+    Raises:
+        ValueError: Names what does not fit, with both values and the mend.
+    """
+    _check_tasks(learner, data, stage)
+    _check_input(learner, data)
+
+
+def _check_tasks(learner: "Learner", data: Any, stage: str) -> None:
     """Whether the method can do what is asked, in tasks of these sizes."""
     name, data_name, objective = type(learner).__name__, type(data).__name__, data.objective.name
     if objective not in learner.objectives:
@@ -43,18 +59,30 @@ def _check_tasks(learner: "Learner", data: Any) -> None:
         )
     if learner.fixed_way is None:
         return
-    fewest, most = data.train_sizes.n_way
+    if stage == "fit":
+        _check_outputs_of_training(learner, data)
+    for split, shape in data.shapes.items():
+        if split != "train" and shape.n_way > learner.fixed_way:
+            raise ValueError(
+                f"{name} has {learner.fixed_way} outputs, one for each class that it was trained with, but the {split} "
+                f"tasks have {shape.n_way} classes: set data.evaluation.n_way to {learner.fixed_way} or fewer, train "
+                f"with data.n_way = {shape.n_way}, or use a method that takes any number, such as ProtoNet."
+            )
+
+
+def _check_outputs_of_training(learner: "Learner", data: Any) -> None:
+    """Whether every training task has as many classes as the network has outputs."""
+    name, (fewest, most) = type(learner).__name__, data.train_sizes.n_way
     if fewest < most:
         raise ValueError(
             f"{name}'s output layer has a fixed number of classes, but data.n_way = {[fewest, most]} is drawn for "
             "every batch: set it to one number, or use a method that takes any number of classes, such as ProtoNet."
         )
-    for split, shape in data.shapes.items():
-        if shape.n_way != learner.fixed_way:
-            raise ValueError(
-                f"{name}'s output layer has n_way = {learner.fixed_way} classes, but the {split} tasks have "
-                f"{shape.n_way}: make them equal, or use a method that takes any number of classes, such as ProtoNet."
-            )
+    if most != learner.fixed_way:
+        raise ValueError(
+            f"{name}'s output layer has n_way = {learner.fixed_way} classes, but the train tasks have {most}: make "
+            "them equal, or use a method that takes any number of classes, such as ProtoNet."
+        )
 
 
 def _check_input(learner: "Learner", data: Any) -> None:
@@ -70,10 +98,36 @@ def _check_input(learner: "Learner", data: Any) -> None:
             f"the backbone takes inputs of shape {tuple(expected)}, but {type(data).__name__} gives {given}: set "
             f"model.backbone to modules.MLP, and its input_shape to {list(given)}."
         )
+    mends = [*_options_of_backbone(learner, given), *_options_of_data(data, tuple(expected))]
     raise ValueError(
         f"the backbone takes images of (channels, height, width) = {tuple(expected)}, but {type(data).__name__} "
-        f"gives {given}: set the backbone's in_channels and image_size, or its input_shape, or the data's image_size."
+        f"gives {given}: {', or '.join(mends) or 'use another backbone, or other data'}."
     )
+
+
+def _options_of_backbone(learner: "Learner", given: tuple[int, ...]) -> list[str]:
+    """What to set so that the backbone takes images of a shape; nothing where it has no such options."""
+    backbone = learner.backbone
+    if backbone is None:
+        return []
+    kind, names = type(backbone), inspect.signature(type(backbone)).parameters
+    if "input_shape" in names:
+        return [f"set --model.backbone {kind.__name__} --model.backbone.input_shape {list(given)}".replace(", ", ",")]
+    if not {"in_channels", "image_size"} <= names.keys() or given[1] != given[2]:
+        return []
+    sizes = f"--model.backbone.in_channels {given[0]} --model.backbone.image_size {given[1]}"
+    return [f"set --model.backbone {kind.__name__} {sizes}"]
+
+
+def _options_of_data(data: Any, expected: tuple[int, ...]) -> list[str]:
+    """What to set so that the data give images of a shape; nothing where they have no such options."""
+    names, given = inspect.signature(type(data)).parameters, tuple(data.input_shape)
+    wanted = {"channels": (expected[0], given[0]), "image_size": (expected[1:], given[1:])}
+    changes = {name: value for name, (value, own) in wanted.items() if value != own}
+    if not changes.keys() <= names.keys() or expected[1] != expected[2]:
+        return []
+    numbers = {name: value if isinstance(value, int) else value[0] for name, value in changes.items()}
+    return ["set " + " ".join(f"--data.{name} {number}" for name, number in numbers.items())]
 
 
 def _check_recordable(learner: "Learner", data: Any) -> None:

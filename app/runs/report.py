@@ -29,7 +29,7 @@ def report(application: "Application", split: str, checkpoint: str | None) -> No
             f"No {split} task was scored: no results.json is written (trainer.limit_{split}_batches says how many are)."
         )
         return
-    protocol = {**data.protocol(), **application.model.protocol()}
+    protocol = {**data.protocol(), **application.model.protocol(), **_more_outputs(application, split)}
     results = collect_results(split, metrics, n_tasks, protocol, _facts(application, checkpoint))
     if trainer.fast_dev_run:  # type: ignore[attr-defined]  # Lightning sets it without declaring it
         print(readable(results))
@@ -41,6 +41,14 @@ def report(application: "Application", split: str, checkpoint: str | None) -> No
             logger.add_results(results)
     print(readable(results))
     print(f"results: {application.run.path / 'results.json'}")
+
+
+def _more_outputs(application: "Application", split: str) -> dict[str, int]:
+    """With how many classes a learner with an output for each was trained, where its tasks had fewer."""
+    trained = application.model.fixed_way
+    if trained is None or trained == application.datamodule.shapes[split].n_way:
+        return {}
+    return {"train_n_way": trained, "outputs": trained}
 
 
 def _facts(application: "Application", checkpoint: str | None) -> RunFacts:

@@ -110,6 +110,7 @@ def readable(results: dict[str, Any]) -> str:
     stated = [f"{results['n_tasks']:,} task{'' if results['n_tasks'] == 1 else 's'}"]
     if objective is CLASSIFICATION:
         stated.append(f"{protocol.get('way')}-way {protocol.get('shot')}-shot")
+        stated += [f"trained {protocol['outputs']}-way"] if "outputs" in protocol else []
         kind = "transductive" if protocol.get("transductive") else "inductive"
         stated += [] if kinds else [kind]
     else:
