@@ -35,6 +35,7 @@ from app.signals import StopSignals
 from datamodules import SupportQuery
 from datamodules.episode import CLASSIFICATION
 from datamodules.progress import say
+from modules.fit_check import check_before_reading
 from modules.trained_images import TRAINED_CLASSES, images_of
 
 CHILDREN_SECONDS = 5.0  # for a process that stops by itself
@@ -93,7 +94,10 @@ class Application(CommandLine):
         self.datamodule.trainer, self.model.trainer = self.trainer, self.trainer
         if self.loaded is not None and self.checkpoint is not None:
             check_same_objective(self.loaded, self.checkpoint, self.datamodule)
-            self.datamodule.adopt(self.loaded.get("input_spec", {}))
+            if self.command != "fit":
+                self.datamodule.adopt(self.loaded.get("input_spec", {}))
+        if not isinstance(self.datamodule, SupportQuery):
+            check_before_reading(self.model, self.datamodule, self.command)
         self.datamodule.prepare_data()
         self.datamodule.setup(self.command)
         if self.command == "fit":

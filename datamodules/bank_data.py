@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from datamodules.augmentation import Augmentation, augmented
 from datamodules.contents import Contents, contents_of
+from datamodules.conversion import brought_to
 from datamodules.episode import Episode
 from datamodules.episode_source import EpisodeSource
 from datamodules.feature_bank import Embedding, load_features
@@ -61,6 +62,8 @@ class BankDataModule(KnownImages):
         self.source: EpisodeSource | None = None
         self._images_follow_device = True
         self._embedding: Embedding | None = None
+        self._adopted: tuple[int, int, int] | None = None  # (C, H, W) of a checkpoint's learner, where it is another
+        self._own_shape = ""  # of the images before, for the result
 
     # ---- what a data set implements
 
@@ -73,13 +76,29 @@ class BankDataModule(KnownImages):
         return None
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Scales images from uint8 (..., C, H, W) in [0, 255] to float32 in [0, 1]."""
-        return scaled(images)
+        """Scales images from uint8 (..., C, H, W) in [0, 255] to float32 in [0, 1], of the shape of `input_shape`."""
+        return scaled(images) if self._adopted is None else brought_to(scaled(images), self._adopted)
+
+    def read_at(self, image_shape: tuple[int, int, int]) -> None:
+        """Reads images of another (C, H, W) from now on, as far as the data set can; what is left is converted."""
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """The images' (C, H, W)."""
-        return self.image_shape
+        """The (C, H, W) of the images in an episode."""
+        return self.image_shape if self._adopted is None else self._adopted
+
+    def adopt(self, input_spec: dict[str, Any]) -> None:
+        """Converts images to the channels and the size of a checkpoint's learner from now on; before they are read."""
+        shape, own = tuple(input_spec.get("image_shape", ())), self.input_shape
+        if len(shape) != 3 or shape == own:
+            return
+        self.read_at(shape)
+        self._adopted, self._own_shape = shape, "x".join(map(str, own))
+        if self.trainer is None or self.trainer.is_global_zero:
+            say(
+                f"{type(self).__name__}'s images are converted from (channels, height, width) = {own} to {shape}, which "
+                "the checkpoint's learner takes"
+            )
 
     def input_spec(self) -> dict[str, Any]:
         """What a user's image must be turned into; the checkpoint carries it."""
@@ -154,7 +173,8 @@ class BankDataModule(KnownImages):
         """The task that is evaluated, as a result must state it."""
         augmentation = {"train_augmentation": self.augmentation.describe()} if self.augmentation.is_on else {}
         leaks = {"leaks": "; ".join(self.leaks)} if self.leaks else {}
-        return {**super().protocol(), **augmentation, **leaks}
+        converted = {"images_converted_from": self._own_shape} if self._adopted else {}
+        return {**super().protocol(), **augmentation, **leaks, **converted}
 
     def _draw(self, split: str, task_id: Tensor, in_features: bool = False) -> Episode:
         """Task numbers (T,) to an Episode of uint8 images, or of features where there are some."""

@@ -1,6 +1,6 @@
 """The base of the data sets that are image files."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,10 @@ class ImageData(BankDataModule):
         self.spec, self.strict, self.cache = spec, strict, cache
         self.image_shape = spec.image_shape
         self._listing: Listing | None = None
+
+    def read_at(self, image_shape: tuple[int, int, int]) -> None:
+        """Reads the files with other channels and at another size from now on."""
+        self.spec, self.image_shape = replace(self.spec, image_shape=image_shape), image_shape
 
     def find_files(self) -> Listing:
         """The data set's files.

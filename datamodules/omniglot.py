@@ -102,6 +102,11 @@ class Omniglot(BankDataModule):
         self.image_size, self.resize = image_size, resize
         self.image_shape = (1, image_size, image_size)
 
+    def read_at(self, image_shape: tuple[int, int, int]) -> None:
+        """Reads the drawings at another size from now on; they stay grey in the bank."""
+        self.image_size = image_shape[1]
+        self.image_shape = (1, self.image_size, self.image_size)
+
     def build_bank(self) -> ImageBank:
         """All characters, from the cache where they are there already; four times as many with rotations.
 
