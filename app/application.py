@@ -98,6 +98,7 @@ class Application(CommandLine):
                 self.datamodule.adopt(self.loaded.get("input_spec", {}))
         if not isinstance(self.datamodule, SupportQuery):
             check_before_reading(self.model, self.datamodule, self.command)
+        self.datamodule.stage = self.command
         self.datamodule.prepare_data()
         self.datamodule.setup(self.command)
         if self.command == "fit":

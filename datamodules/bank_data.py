@@ -17,7 +17,8 @@ from datamodules.image_bank import ImageBank
 from datamodules.input_spec import scaled
 from datamodules.known_images import KnownImages
 from datamodules.leaks import leaks_between_splits, refusal
-from datamodules.pools import check_pool, pool_of
+from datamodules.pools import check_images_per_class, check_pool, pool_of
+from datamodules.progress import say
 from datamodules.sampling import SPLITS, ClassPool
 from datamodules.settings import Evaluation, Loading
 from datamodules.task_sizes import Count
@@ -40,6 +41,8 @@ class BankDataModule(KnownImages):
     """
 
     image_shape: tuple[int, int, int] = (1, 28, 28)  # (C, H, W)
+    images_per_class: int | None = None  # where every class has as many, known before they are read
+    in_halves: bool = False  # whether these are of a class's half, and support and query each come from one
 
     def __init__(
         self,
@@ -106,6 +109,11 @@ class BankDataModule(KnownImages):
 
     # ---- classes and features
 
+    @property
+    def asked_splits(self) -> tuple[str, ...]:
+        """The splits of which tasks are drawn: a checkpoint may be tested where its own could not be trained."""
+        return SPLITS if self.stage == "fit" else EVALUATED
+
     def use_features(self, embedding: Embedding | None) -> None:
         """Makes later loaders emit the features of a frozen backbone in place of images; None: images again."""
         self._embedding = embedding if self.loading.cache_features else None
@@ -113,7 +121,15 @@ class BankDataModule(KnownImages):
     # ---- Lightning's hooks
 
     def prepare_data(self) -> None:
-        """Fills the cache, once on each machine."""
+        """Fills the cache, once on each machine.
+
+        Raises:
+            ValueError: Before anything is read, if tasks need more images than every class has.
+        """
+        if self.trainer is not None and self.trainer.state.fn is not None:
+            self.stage = self.trainer.state.fn.value
+        for split in self.asked_splits if self.images_per_class is not None else ():
+            check_images_per_class(self.images_per_class or 0, self.shapes[split], split, self.in_halves)
         if self.bank is None:  # every Trainer that is given this module asks again
             self.bank = self.build_bank()
             self._contents = contents_of(self.bank)
@@ -128,12 +144,13 @@ class BankDataModule(KnownImages):
                 divide over the ranks.
         """
         super().setup(stage)
+        asked = self.asked_splits
         bank = self.build_bank() if self.bank is None else self.bank
         pools = self.pools or self._make_pools(bank)
         self._contents = contents = self._contents or contents_of(bank)
         if not self.pools:
             self.leaks = self.look_over(bank, contents)
-        for split in SPLITS if stage == "fit" else EVALUATED:
+        for split in asked:
             check_pool(bank, pools[split], self.shapes[split], split)
         if self.pools:
             return

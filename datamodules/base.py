@@ -32,6 +32,7 @@ class EpisodeDataModule(pl.LightningDataModule):
     objective: Objective = CLASSIFICATION
     draws: int = DRAWS  # the number of the drawing, which checkpoints and results carry
     batches_per_epoch: int = 100  # where the Trainer counts in epochs and its limit_train_batches is no number of them
+    stage: str = "fit"  # the command that the data are for; set before they are read
     num_workers: int = 0  # of loaders
     pin_memory: bool = False
 
@@ -116,6 +117,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         Raises:
             ValueError: If it does not.
         """
+        self.stage = stage
         world_size = self._world_size
         if self.meta_batch_size % world_size:
             raise ValueError(

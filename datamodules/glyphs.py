@@ -63,6 +63,7 @@ class Glyphs(BankDataModule):
     """
 
     image_shape = (1, IMAGE_SIZE, IMAGE_SIZE)
+    images_per_class, in_halves = IMAGES_PER_HALF, True
 
     def __init__(
         self,

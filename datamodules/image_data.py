@@ -7,10 +7,12 @@ from typing import Any
 from datamodules.augmentation import Augmentation
 from datamodules.bank_cache import fingerprint, load_or_build
 from datamodules.bank_data import BankDataModule
+from datamodules.class_sizes import TooFew, images_needed, listed, refusal_of_small_classes
 from datamodules.image_bank import ImageBank
 from datamodules.image_files import Listing, read_bank
 from datamodules.input_spec import InputSpec
 from datamodules.pools import check_class_count
+from datamodules.progress import say
 from datamodules.settings import Evaluation, Loading
 from datamodules.task_sizes import Count
 
@@ -54,6 +56,8 @@ class ImageData(BankDataModule):
         self.spec, self.strict, self.cache = spec, strict, cache
         self.image_shape = spec.image_shape
         self._listing: Listing | None = None
+        self.too_few: TooFew | None = None  # None: no class may be left out, as of published data sets
+        self.left_out: dict[str, dict[str, int]] = {}  # of each split the classes left out and their images
 
     def read_at(self, image_shape: tuple[int, int, int]) -> None:
         """Reads the files with other channels and at another size from now on."""
@@ -68,10 +72,14 @@ class ImageData(BankDataModule):
         raise NotImplementedError
 
     def build_bank(self) -> ImageBank:
-        """All images, from the cache where they are there already."""
+        """All images, from the cache where they are there already.
+
+        Raises:
+            ValueError: Before an image is read, if a split has too few classes or a class too few images.
+        """
         listing, name = self.listing, type(self).__name__
-        for split, classes in listing.splits.items():  # before minutes of decoding
-            check_class_count(len(classes), self.shapes[split], f"the {split} split")
+        for split in self.asked_splits:  # before minutes of decoding
+            self._check_class_count(split, len(listing.splits[split]))
         listed = ["left_out"] if self.once or not self.strict else []  # the cache says which files are not in the bank
         key = fingerprint(FORMAT_VERSION, asdict(self.spec), self.strict, listing.stamps(), *listed)
         readable = f"{name.lower()}-{self.image_shape[1]}"
@@ -94,15 +102,68 @@ class ImageData(BankDataModule):
         return str(self.file(image))
 
     def split_classes(self, bank: ImageBank) -> dict[str, list[int]]:
-        """The classes of each split."""
-        return self.listing.splits
+        """The classes of each split; where small ones are left out, without those that lost images in reading."""
+        splits = {split: list(classes) for split, classes in self.listing.splits.items()}
+        if self.too_few != "leave_out":
+            return splits
+        for split, classes in splits.items():
+            need = images_needed(self.shapes[split])[0]
+            small = {c: int(bank.class_size[c]) for c in classes if bank.class_size[c] < need}
+            self._leave_out(split, {bank.class_names[c]: size for c, size in small.items()})
+            splits[split] = [c for c in classes if c not in small]
+            self._check_class_count(split, len(splits[split]))
+        return splits
 
     @property
     def listing(self) -> Listing:
-        """The files, looked for once."""
+        """The files, looked for once, without the classes that are left out for too few images.
+
+        Raises:
+            ValueError: If there are such classes and they are not to be left out; names all of them.
+        """
         if self._listing is None:
-            self._listing = self.find_files()
+            self._listing = self._with_enough_images(self.find_files())
         return self._listing
+
+    def protocol(self) -> dict[str, Any]:
+        """The task that is evaluated, as a result must state it."""
+        left_out = {split: len(classes) for split, classes in self.left_out.items()}
+        stated = {"classes_left_out": ", ".join(f"{split} {n}" for split, n in left_out.items())} if left_out else {}
+        return {**super().protocol(), **stated}
+
+    def _with_enough_images(self, listing: Listing) -> Listing:
+        wrong, gone = [], []
+        for split, positions in listing.splits.items():
+            need, why = images_needed(self.shapes[split])
+            if split not in self.asked_splits and self.too_few != "leave_out":
+                need, why = 1, "one image"  # its tasks are not drawn
+            sizes = {c: len(listing.classes[c].paths) for c in positions}
+            small = [c for c, size in sizes.items() if size < need]
+            named = [(listing.classes[c].name, sizes[c]) for c in small]
+            if small and self.too_few == "leave_out":
+                self._leave_out(split, dict(named))
+                gone += small
+            elif small:
+                offer = "leave these classes out by data.too_few leave_out" if self.too_few else ""
+                wrong.append(refusal_of_small_classes(named, len(positions), f"the {split} split", need, why, offer))
+        if wrong:
+            raise ValueError(" ".join(wrong))
+        return listing.without(gone) if gone else listing
+
+    def _leave_out(self, split: str, classes: dict[str, int]) -> None:
+        """Notes and says that classes are left out."""
+        if not classes:
+            return
+        self.left_out.setdefault(split, {}).update(classes)
+        if self.trainer is None or self.trainer.is_global_zero:
+            need, why = images_needed(self.shapes[split])
+            names = listed(list(classes.items()))
+            say(f"left out of the {split} split, with fewer images than the {need} of a task ({why}): {names}")
+
+    def _check_class_count(self, split: str, count: int) -> None:
+        gone = len(self.left_out.get(split, {}))
+        without = f" without the {gone:,} left out" if gone else ""
+        check_class_count(count, self.shapes[split], f"the {split} split{without}")
 
     def input_spec(self) -> dict[str, Any]:
         """What a user's image must be turned into."""

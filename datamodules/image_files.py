@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +16,8 @@ import torch
 from datamodules.bank_cache import user_cache
 from datamodules.contents import image_digests
 from datamodules.duplicates import first_of_class
+from datamodules.folder_layout import ClassFiles as ClassFiles
+from datamodules.folder_layout import Which, arranged
 from datamodules.image_bank import ImageBank
 from datamodules.image_decoding import BrokenImageError, decode_image, image_suffixes
 from datamodules.input_spec import InputSpec
@@ -25,13 +26,6 @@ from datamodules.progress import progress, say
 BATCH = 32  # files that a thread decodes at once: one at a time, handing over would cost as much as decoding
 IN_MEMORY = 2 << 30  # bytes; a larger bank is gathered in a file
 SHOWN = 3
-
-
-class ClassFiles(NamedTuple):
-    """The files of one class, by their paths."""
-
-    name: str
-    paths: tuple[Path, ...]
 
 
 @dataclass(frozen=True)
@@ -56,6 +50,14 @@ class Listing:
             first += len(entries)
         return cls(tuple(classes), positions)
 
+    def without(self, left_out: Iterable[int]) -> "Listing":
+        """The listing without the classes at some positions."""
+        gone = set(left_out)
+        kept = [position for position in range(len(self.classes)) if position not in gone]
+        new = {old: position for position, old in enumerate(kept)}
+        splits = {split: [new[old] for old in positions if old in new] for split, positions in self.splits.items()}
+        return Listing(tuple(self.classes[old] for old in kept), splits)
+
     def stamps(self) -> list[tuple[str, str, int, int]]:
         """What changes when a file changes: its class, path, size and time.
 
@@ -73,29 +75,49 @@ class Listing:
         return stamps
 
 
-def class_folders(root: Path) -> list[ClassFiles]:
+def class_folders(root: Path, which: Which | None = None) -> list[ClassFiles]:
     """The classes of a folder of folders: each folder is a class, with all images in it, however deep.
 
     Links are followed, but not back to where they lie; what begins with a dot is a file manager's. Classes and files
     are in the order of their names; how many files are passed over for their names is said.
 
+    Args:
+        root: The folder.
+        which: Whether the first folders are the classes or the deepest ones, as `arranged` has it.
+
+    Returns:
+        The classes; one whose folder has no image has no paths.
+
     Raises:
-        ValueError: If the folder is not there, has no folders, or one of them has no images.
+        ValueError: If the folder is not there or has no folders, or `which` is None and makes a difference.
     """
     if not root.is_dir():
         raise ValueError(f"there is no folder {root}: give one that holds a folder of images for each class.")
     folders = sorted(path for path in root.iterdir() if path.is_dir() and _visible(path.name))
+    files = [path.name for path in root.iterdir() if path.is_file() and _visible(path.name)]
     if not folders:
-        loose = ", only loose files" if any(path.is_file() for path in root.iterdir()) else ""
+        loose = ", only loose files" if files else ""
         raise ValueError(f"{root} holds no folders{loose}: put the images of each class into a folder of its own.")
     others: Counter[str] = Counter()
-    classes = [ClassFiles(folder.name, tuple(image_paths(folder, others))) for folder in folders]
+    tops = [ClassFiles(folder.name, tuple(image_paths(folder, others))) for folder in folders]
     say_passed_over(others, root)
-    empty = [entry.name for entry in classes if not entry.paths]
-    if empty:
-        names = ", ".join(repr(name) for name in empty[:SHOWN]) + _more(len(empty))
-        raise ValueError(f"{root} has folders without an image: {names}. Put images there, or remove them.")
-    return classes
+    if beside := sum(_suffix(name) in image_suffixes() for name in files):
+        images = f"{beside:,} image{'s' if beside > 1 else ''}"
+        say(f"{root}: {images} beside the folders of the classes, which belong to no class, are passed over")
+    return arranged(root, tops, which)
+
+
+def check_no_class_is_empty(classes: Sequence[ClassFiles], where: str) -> None:
+    """Refuses classes without an image, all of them at once.
+
+    Raises:
+        ValueError: If there are some; names them.
+    """
+    if empty := [repr(entry.name) for entry in classes if not entry.paths]:
+        raise ValueError(
+            f"{where} has {len(empty):,} class{'es' if len(empty) > 1 else ''} without an image: {', '.join(empty)}. "
+            "Put images there, remove the folders, or leave them out by data.too_few leave_out."
+        )
 
 
 def image_paths(folder: Path, others: Counter[str] | None = None) -> list[Path]:
@@ -155,9 +177,9 @@ def read_bank(
         kept_images = np.unique(first).tolist()
         images, read = _only(images, kept_images), [read[i] for i in kept_images]
     sizes = np.bincount(owner[read], minlength=len(classes)).tolist()
-    for entry, size in zip(classes, sizes, strict=True):
-        if size == 0:
-            raise ValueError(f"no image of the class {entry.name!r} can be read: replace them, or remove the class.")
+    if unread := [repr(entry.name) for entry, size in zip(classes, sizes, strict=True) if size == 0]:
+        named = f"the class {unread[0]}" if len(unread) == 1 else f"the classes {', '.join(unread)}"
+        raise ValueError(f"no image of {named} can be read: replace them, or remove the folder.")
     rest = iter(paths[i] for i in read)
     kept = [ClassFiles(entry.name, tuple(islice(rest, size))) for entry, size in zip(classes, sizes, strict=True)]
     bank = ImageBank.from_sizes(torch.from_numpy(images), [entry.name for entry in classes], sizes)

@@ -7,8 +7,10 @@ from typing import Any, Literal
 
 from datamodules.augmentation import Augmentation
 from datamodules.bank_cache import user_cache
+from datamodules.class_sizes import TooFew
 from datamodules.contents import Contents
 from datamodules.duplicates import images_of_classes, images_of_several_classes, said_of_copies, said_of_two_labels
+from datamodules.folder_layout import Which
 from datamodules.image_bank import ImageBank
 from datamodules.image_data import ImageData
 from datamodules.image_files import ClassFiles, Listing, class_folders
@@ -36,7 +38,7 @@ class ImageFolder(ImageData):
         evaluation: Validation and test tasks.
         loading: Where the images are kept.
         seed: Seed of the training tasks.
-        root: The folder. A class has all images in its folder, however deep.
+        root: The folder.
         split: "folders": train/, val/ and test/ under the root; "fraction": by `val_fraction` and `test_fraction`;
             "lists": by `train_list`, `val_list` and `test_list`; "auto": by lists where they are given, else by folders
             where all three are there, else by fraction.
@@ -54,6 +56,11 @@ class ImageFolder(ImageData):
         strict: Whether files that are no images stop the run; otherwise they are named and left out.
         cache: Folder for the decoded images; None: the user's cache folder.
         augmentation: Of training tasks.
+        classes: Which folders of folders are the classes: "top": the first ones, each with all images in it, however
+            deep; "deepest": each folder that itself holds images, named by its path, as "alphabet/character"; None:
+            the first ones, and a folder where that makes a difference is refused.
+        too_few: Of classes with fewer images than a task takes: "refuse" names all of them; "leave_out" names them and
+            takes the others. A class left out moves no other class to another split.
     """
 
     once = True
@@ -82,6 +89,8 @@ class ImageFolder(ImageData):
         strict: bool = True,
         cache: str | None = None,
         augmentation: Augmentation = Augmentation(),
+        classes: Which | None = None,
+        too_few: TooFew = "refuse",
     ) -> None:
         folder = user_cache() if cache is None else Path(cache).expanduser()
         spec = InputSpec((channels, image_size, image_size), fit=fit, ink=INK if drawings else None)
@@ -99,6 +108,7 @@ class ImageFolder(ImageData):
             raise ValueError(f"a split by lists needs all three: {' and '.join(missing)} is not set.")
         self.save_hyperparameters()
         self.root, self.split = Path(root).expanduser(), split
+        self.classes, self.too_few = classes, too_few
         self.val_fraction, self.test_fraction, self.split_seed = val_fraction, test_fraction, split_seed
         self.lists = {name: Path(path).expanduser() for name, path in lists.items() if path is not None}
 
@@ -112,8 +122,8 @@ class ImageFolder(ImageData):
             case "lists":
                 return Listing.of_splits({name: self._listed(path) for name, path in self.lists.items()})
             case "folders":
-                return Listing.of_splits({name: class_folders(self.root / name) for name in SPLITS})
-        classes = class_folders(self.root)
+                return Listing.of_splits({name: class_folders(self.root / name, self.classes) for name in SPLITS})
+        classes = class_folders(self.root, self.classes)
         return Listing(tuple(classes), self._by_fraction([entry.name for entry in classes]))
 
     def look_over(self, bank: ImageBank, contents: Contents) -> list[str]:
@@ -149,7 +159,8 @@ class ImageFolder(ImageData):
         """The task that is evaluated, as a result must state it."""
         kind = self._kind()
         by_seed = {"split_seed": self.split_seed} if kind == "fraction" else {}
-        return {**super().protocol(), "root": self.root.name, "split": kind, **by_seed}
+        classes = {"classes": self.classes} if self.classes is not None else {}
+        return {**super().protocol(), "root": self.root.name, "split": kind, **by_seed, **classes}
 
     def _kind(self) -> str:
         if self.split != "auto":
@@ -161,7 +172,7 @@ class ImageFolder(ImageData):
             missing = " and ".join(f"{name}/" for name in SPLITS if name not in there)
             raise ValueError(
                 f"{self.root} has {' and '.join(f'{name}/' for name in there)} but no {missing}: add {missing}, or set "
-                "data.split to fraction where these are classes."
+                "data.split to fraction and data.classes to top where these are classes."
             )
         return "folders" if there == list(SPLITS) else "fraction"
 

@@ -69,6 +69,8 @@ class Omniglot(BankDataModule):
         augmentation: Random changes of the images of training tasks.
     """
 
+    images_per_class = DRAWINGS_PER_CHARACTER
+
     def __init__(
         self,
         n_way: Count = 5,

@@ -2,6 +2,7 @@
 
 import torch
 
+from datamodules.class_sizes import images_needed, refusal_of_small_classes
 from datamodules.image_bank import ImageBank
 from datamodules.sampling import ClassPool, EpisodeShape
 
@@ -58,19 +59,30 @@ def check_class_count(count: int, shape: EpisodeShape, where: str) -> None:
         raise ValueError(f"n_way = {shape.n_way} is more than {where} has classes ({count}): {mend}.")
 
 
-def _check_class_sizes(bank: ImageBank, pool: ClassPool, shape: EpisodeShape, split: str) -> None:
-    if pool.first_half is None:
-        room, need = pool.class_size, shape.k_shot + shape.n_query
-        what = f"k_shot + n_query = {shape.k_shot} + {shape.n_query} = {need}"
-    else:
-        room, need = torch.minimum(pool.first_half, pool.class_size - pool.first_half), max(shape.k_shot, shape.n_query)
-        what = f"the larger of k_shot = {shape.k_shot} and n_query = {shape.n_query}, each from one half of its images"
-    smallest = int(room.argmin())
-    if int(room[smallest]) < need:
-        name = bank.class_names[int(pool.class_id[smallest])]
-        copies = sum(same >= 0 for _, same in bank.left_out)
-        counted = f" {copies:,} files of the data are copies and do not count." if copies else ""
+def check_images_per_class(count: int, shape: EpisodeShape, split: str, in_halves: bool) -> None:
+    """Checks that classes of which every one has as many images have enough for a task.
+
+    Raises:
+        ValueError: If they have not; one line with the numbers.
+    """
+    need, why = images_needed(shape, in_halves)
+    if count < need:
         raise ValueError(
-            f"class {name!r} of the {split} split has {int(room[smallest])} images to draw from, but a task needs "
-            f"{need} ({what}): lower k_shot or n_query, or leave the class out.{counted}"
+            f"every class of the {split} split has {count} images to draw from, but a task needs {need} ({why}): lower "
+            "k_shot or n_query."
         )
+
+
+def _check_class_sizes(bank: ImageBank, pool: ClassPool, shape: EpisodeShape, split: str) -> None:
+    need, why = images_needed(shape, halves=pool.first_half is not None)
+    room = pool.class_size
+    if pool.first_half is not None:
+        room = torch.minimum(pool.first_half, pool.class_size - pool.first_half)
+    small = (room < need).nonzero().flatten().tolist()
+    if small:
+        counted = [(bank.class_names[int(pool.class_id[c])], int(room[c])) for c in small]
+        offer = "leave these classes out"
+        copies = sum(same >= 0 for _, same in bank.left_out)
+        note = f" {copies:,} files of the data are copies and do not count." if copies else ""
+        refusal = refusal_of_small_classes(counted, len(room), f"the {split} split", need, why, offer)
+        raise ValueError(refusal + note)

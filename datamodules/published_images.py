@@ -11,6 +11,8 @@ from datamodules.input_spec import Fit, InputSpec
 from datamodules.settings import Evaluation, Loading
 from datamodules.task_sizes import Count
 
+SHOWN = 3
+
 
 class PublishedImages(ImageData):
     """Colour photographs, brought to squares; a data set says where they lie and how they are split.
@@ -75,9 +77,10 @@ def class_folders_of(root: Path, places: Iterable[str], splits: Mapping[str, lis
         raise ValueError(missing)
     found: dict[str, list[ClassFiles]] = {split: [] for split in splits}
     for split, names in splits.items():
-        for name in names:
-            paths = tuple(image_paths(folder / name))
-            if not paths:
-                raise ValueError(f"the copy in {folder} is not whole: {name} has no image. Unpack it again.")
-            found[split].append(ClassFiles(name, paths))
+        found[split] = [ClassFiles(name, tuple(image_paths(folder / name))) for name in names]
+    if empty := [entry.name for entries in found.values() for entry in entries if not entry.paths]:
+        more = f" and {len(empty) - SHOWN} more" if len(empty) > SHOWN else ""
+        have = "has" if len(empty) == 1 else "have"
+        named = ", ".join(empty[:SHOWN])
+        raise ValueError(f"the copy in {folder} is not whole: {named}{more} {have} no image. Unpack it again.")
     return Listing.of_splits(found)

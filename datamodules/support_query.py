@@ -11,11 +11,20 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from datamodules.base import EpisodeDataModule
+from datamodules.class_sizes import TooFew
 from datamodules.contents import image_digests
 from datamodules.duplicates import SHOWN, images_of_several_classes, said_of_copies, said_of_two_labels
 from datamodules.episode import Episode, Support
+from datamodules.folder_layout import ClassFiles, Which
 from datamodules.image_bank import ImageBank
-from datamodules.image_files import ClassFiles, class_folders, image_paths, read_bank, read_images, say_passed_over
+from datamodules.image_files import (
+    check_no_class_is_empty,
+    class_folders,
+    image_paths,
+    read_bank,
+    read_images,
+    say_passed_over,
+)
 from datamodules.input_spec import InputSpec, scaled
 from datamodules.progress import say
 
@@ -33,9 +42,21 @@ class SupportQuery(EpisodeDataModule):
         query: A folder of images, however deep, or one image. Those in folders named like the classes are scored too.
         strict: Whether files that are no images stop the run; otherwise they are named and left out.
         batch_size: Images classified at once.
+        classes: Which folders of folders are the classes: "top": the first ones, each with all images in it, however
+            deep; "deepest": each folder that itself holds images, named by its path, as "alphabet/character"; None:
+            the first ones, and a folder where that makes a difference is refused.
+        too_few: Of classes without an image: "refuse" names all of them; "leave_out" names them and takes the others.
     """
 
-    def __init__(self, support: str, query: str | None = None, strict: bool = True, batch_size: int = 64) -> None:
+    def __init__(
+        self,
+        support: str,
+        query: str | None = None,
+        strict: bool = True,
+        batch_size: int = 64,
+        classes: Which | None = None,
+        too_few: TooFew = "refuse",
+    ) -> None:
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
@@ -43,6 +64,7 @@ class SupportQuery(EpisodeDataModule):
         self.support_folder = Path(support).expanduser()
         self.query_folder = None if query is None else Path(query).expanduser()
         self.strict, self.batch_size = strict, batch_size
+        self.classes, self.too_few = classes, too_few
         self.shapes = {}  # any number of classes and examples
         self.spec: InputSpec | None = None
         self._adopted = False  # rather than taken from the learner that is asked
@@ -86,11 +108,7 @@ class SupportQuery(EpisodeDataModule):
             )
         if self.class_names or self.spec is None:
             return
-        classes = class_folders(self.support_folder)
-        if len(classes) < 2:
-            raise ValueError(
-                f"{self.support_folder} holds one class, {classes[0].name!r}: a classifier needs two or more."
-            )
+        classes = self._classes()
         files = self._query_files()
         bank, kept = read_bank(classes, self.spec, "support", self.strict, once=True)
         self._support_contents = self._looked_over(bank, classes, kept)
@@ -104,6 +122,24 @@ class SupportQuery(EpisodeDataModule):
                 raise ValueError(f"no image of {self.query_folder} can be read.")
             self._query_contents = image_digests(self._query)
             self._find_copies_of_support()
+            self._say_which_folders_are_one_class()
+
+    def _classes(self) -> list[ClassFiles]:
+        """The classes to learn and their files.
+
+        Raises:
+            ValueError: If there are fewer than two, or some have no image and are not to be left out.
+        """
+        found = class_folders(self.support_folder, self.classes)
+        if self.too_few == "leave_out":
+            if empty := [repr(entry.name) for entry in found if not entry.paths]:
+                say(f"left out of {self.support_folder}, without an image: {', '.join(empty)}")
+            found = [entry for entry in found if entry.paths]
+        check_no_class_is_empty(found, str(self.support_folder))
+        if len(found) < 2:
+            held = f"one class, {found[0].name!r}" if found else "no class with an image"
+            raise ValueError(f"{self.support_folder} holds {held}: a classifier needs two or more.")
+        return found
 
     def _follow_learner(self) -> None:
         """Reads the images as the Trainer's learner takes them, unless `adopt` has said how.
@@ -174,9 +210,27 @@ class SupportQuery(EpisodeDataModule):
 
     def label_of(self, file: Path) -> int:
         """The class in whose folder a query image lies, nearest first; `UNKNOWN` where in none."""
+        return self._class_and_folder(file)[0]
+
+    def _class_and_folder(self, file: Path) -> tuple[int, str]:
+        """A query image's class and the folder that says it: of several the nearest, of its names the longest."""
         inside = file.relative_to(self.query_folder).parts[:-1] if self.query_folder not in (None, file) else ()
         names = {name: label for label, name in enumerate(self.class_names)}
-        return next((names[part] for part in reversed(inside) if part in names), UNKNOWN)
+        for end in range(len(inside), 0, -1):
+            for start in range(end):
+                if (label := names.get("/".join(inside[start:end]))) is not None:
+                    return label, "/".join(inside[:end])
+        return UNKNOWN, ""
+
+    def _say_which_folders_are_one_class(self) -> None:
+        """Tells of classes that several query folders are taken for, as `greek/01` and `latin/01` for a class `01`."""
+        folders: dict[int, set[str]] = {}
+        for label, folder in map(self._class_and_folder, self.files):
+            folders.setdefault(label, set()).add(folder)
+        for label, several in sorted(folders.items()):
+            if label != UNKNOWN and len(several) > 1:
+                names = ", ".join(sorted(several))
+                say(f"query images in {len(several)} folders are scored as {self.class_names[label]!r}: {names}")
 
     def predict_dataloader(self) -> DataLoader[Any]:
         """The queries in batches, each an Episode of the one task whose `task_id` is the position of its first file.

@@ -138,6 +138,7 @@ def _validation_data(arguments: dict[str, Any], n_way: int, k_shot: int) -> Epis
     asked |= {"evaluation": (evaluation if isinstance(evaluation, dict) else asdict(evaluation)) | size}
     asked |= {"download": False} if "download" in asked else {}
     data: EpisodeDataModule = instantiate_module(EpisodeDataModule, asked)
+    data.stage = "predict"  # training's tasks are not drawn
     return data
 
 

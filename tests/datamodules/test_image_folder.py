@@ -93,7 +93,7 @@ def test_folders_named_after_the_splits_are_the_splits(tmp_path: Path):
     assert set_up(data) == {split: {f"{split}{c}" for c in range(3)} for split in ("train", "val", "test")}
     assert data.protocol()["split"] == "folders"
     save_classes(tmp_path / "images", dict.fromkeys("abc", 4), first=500)
-    by_fraction = folder(tmp_path, split="fraction", val_fraction=1 / 3, test_fraction=1 / 3)
+    by_fraction = folder(tmp_path, split="fraction", val_fraction=1 / 3, test_fraction=1 / 3, classes="top")
     assert set.union(*set_up(by_fraction).values()) == {"train", "val", "test", *"abc"}
 
 

@@ -71,7 +71,7 @@ def test_each_half_must_hold_enough(k_shot: int, n_query: int, refused: tuple[st
         checked_pool(bank, [classes], shape, "test")
         return
     name, has, needs = refused
-    with pytest.raises(ValueError, match=f"{name}' of the test split has {has} images .* needs {needs}"):
+    with pytest.raises(ValueError, match=rf"of the test split .*{name}' \({has}\).* needs {needs}"):
         checked_pool(bank, [classes], shape, "test")
 
 
