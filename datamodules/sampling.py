@@ -1,9 +1,9 @@
 """Which images task number i is made of: a pure, vectorised function of (seed, split, i).
 
 The drawing is stable in its prefixes. Tasks of equal seed, split, number and n_way hold the same classes. Their j-th
-image of each class is the same, however many are drawn: k_shot = 1 has the first shot of k_shot = 5, and n_query = 5 has
-the first five queries of n_query = 15 at the same k_shot. So learners that are evaluated with other numbers of queries
-are still compared on the same support sets.
+image of each class is the same, however many are drawn: k_shot = 1 has the first shot of k_shot = 5, and n_query = 5
+has the first five queries of n_query = 15 at the same k_shot. So learners that are evaluated with other numbers of
+queries are still compared on the same support sets.
 """
 
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ from torch import Tensor
 from datamodules.counter import random_bits, random_integers
 
 SPLITS = ("train", "val", "test")
-# The number of the drawing: raise it where a task's number draws another task than before. Checkpoints and results carry
-# it. 1: the images of a class lay side by side in the stream of random numbers, so that a task changed with n_query.
+# The number of the drawing: raise it where a task's number draws another task than before. Checkpoints and results
+# carry it. 1: a class's numbers lay side by side in the stream of random numbers, so that a task changed with n_query.
 DRAWS = 2
 
 

@@ -20,8 +20,8 @@ def drawing_differs(checkpoint: dict[str, Any], draws: int) -> str | None:
     if trained == draws:
         return None
     return (
-        f"its training tasks come from drawing {trained}, and the same numbers draw other tasks now (drawing {draws}): it "
-        "cannot be resumed"
+        f"its training tasks come from drawing {trained}, and the same numbers draw other tasks now (drawing {draws}): "
+        "it cannot be resumed"
     )
 
 

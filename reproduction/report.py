@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from reproduction.cells import Cell
-from reproduction.result import Result, is_whole, own_score, percent, score_of, verdict
+from reproduction.result import Result, drawing_of, is_whole, own_score, percent, score_of, verdict
 from reproduction.training import Training
 
 
@@ -36,13 +36,12 @@ def beside_seed(result: Result, other: Result) -> str:
     """How a result stands to that of another seed."""
     difference = 100 * (result["accuracy"] - other["accuracy"])
     accuracy, half_width = own_score(other)
+    tasks = "" if drawing_of(other) == drawing_of(result) else f", on the test tasks of drawing {drawing_of(other)}"
+    has = f"seed {other['seed']} has {percent(accuracy, half_width)} %{tasks}"
     if half_width is None:
-        return f"seed {other['seed']} has {percent(accuracy, None)} % ({difference:+.2f})"
-    inside = abs(difference) <= half_width
-    return (
-        f"seed {other['seed']} has {percent(accuracy, half_width)} %: this one lies "
-        f"{'within' if inside else 'outside'} its interval ({difference:+.2f})"
-    )
+        return f"{has} ({difference:+.2f})"
+    where = "within" if abs(difference) <= half_width else "outside"
+    return f"{has}: this one lies {where} its interval ({difference:+.2f})"
 
 
 def _counted(n: int, noun: str) -> str:

@@ -17,9 +17,7 @@ from reproduction.shipped import digits_of, iterations_of, shipped_hash
 from reproduction.training import Training, what_tests
 
 Result = dict[str, Any]
-Score = tuple[
-    float, float | None
-]  # accuracy and the half-width of its 95% interval in %; None: of one task, it has none
+Score = tuple[float, float | None]  # accuracy and the half-width of its 95% interval in %; None: of one task
 Verdict = Literal["inside", "above", "below"]
 SCORES = ("accuracy", "ci95")
 KINDS: tuple[Kind, ...] = ("transductive", "inductive")

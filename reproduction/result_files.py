@@ -11,7 +11,7 @@ from pathlib import Path
 from app.errors import UsageError
 from app.whole_file import write_whole
 from reproduction.cells import Cell
-from reproduction.result import Result, drawing_of
+from reproduction.result import Result
 from reproduction.shipped import shipped_hash
 
 RESULTS = Path("results")
@@ -54,13 +54,9 @@ def has(cell: Cell, seed: int, iterations: int, folder: Path) -> bool:
 
 
 def others_of(cell: Cell, result: Result, folder: Path) -> list[Result]:
-    """The records of other seeds, by the same settings, as long and tested on the same tasks."""
-
-    def kind_of(record: Result) -> tuple[int, int]:
-        return record["iterations_asked"], drawing_of(record)
-
+    """The records of other seeds, by the same settings and as long."""
     known = load_valid(cell, folder)
-    return [r for r in known if kind_of(r) == kind_of(result) and r["seed"] != result["seed"]]
+    return [r for r in known if r["iterations_asked"] == result["iterations_asked"] and r["seed"] != result["seed"]]
 
 
 def add(cell: Cell, result: Result, folder: Path) -> Path:

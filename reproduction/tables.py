@@ -49,7 +49,10 @@ def our_side(runs: Sequence[Result], paper: Published) -> list[str]:
 
 
 def mean_of(scores: Sequence[Score]) -> Score:
-    """The mean accuracy of several seeds and the widest interval: the test tasks, which it measures, are the same."""
+    """The mean accuracy of several seeds and the widest interval: the test tasks, which it measures, are the same.
+
+    Those of another drawing are others; the interval is of their number and not of which they are.
+    """
     widths = [ci95 for _, ci95 in scores if ci95 is not None]
     return sum(accuracy for accuracy, _ in scores) / len(scores), max(widths, default=None)
 
@@ -94,17 +97,8 @@ def with_length(runs: Sequence[Result]) -> str:
 
 def provenance(cells: Iterable[Cell], folder: Path) -> str:
     """A line for each record."""
-    heads = (
-        "command",
-        "tested at",
-        "training",
-        "tasks/s",
-        "trained by",
-        "tested by",
-        "drawing",
-        "configuration",
-        "date",
-    )
+    made_by = ("trained by", "tested by", "drawing", "configuration")
+    heads = ("command", "tested at", "training", "tasks/s", *made_by, "date")
     lines = []
     for cell in cells:
         valid = load_valid(cell, folder)

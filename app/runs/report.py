@@ -25,9 +25,7 @@ def report(application: "Application", split: str, checkpoint: str | None) -> No
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     n_tasks = int(metrics.get(f"{split}/{N_TASKS}", 0))
     if n_tasks == 0:
-        print(
-            f"No {split} task was scored: no results.json is written (trainer.limit_{split}_batches says how many are)."
-        )
+        print(f"No {split} task was scored: no results.json is written (see trainer.limit_{split}_batches).")
         return
     protocol = {**data.protocol(), **application.model.protocol(), **_more_outputs(application, split)}
     results = collect_results(split, metrics, n_tasks, protocol, _facts(application, checkpoint))
@@ -53,11 +51,8 @@ def _more_outputs(application: "Application", split: str) -> dict[str, int]:
 
 def _facts(application: "Application", checkpoint: str | None) -> RunFacts:
     trainer, throughput, loaded = application.trainer, application.throughput, application.loaded
-    step, trained_by, seed = (
-        trainer.global_step,
-        application.run_files.trained_by,
-        application.options["seed_everything"],
-    )
+    step, trained_by = trainer.global_step, application.run_files.trained_by
+    seed = application.options["seed_everything"]
     if application.command != "fit" and loaded is not None:  # the training was in another process
         step, trained_by = loaded.get("global_step", 0), loaded.get("trained_by", [NOT_NOTED])
         seed = loaded["datamodule_hyper_parameters"].get("seed", seed)

@@ -1,4 +1,4 @@
-"""A method's random numbers of a task stay the same where more steps follow; the number of queries is no part of them."""
+"""A method's random numbers of a task stay the same where more steps follow, and know no number of queries."""
 
 import inspect
 
