@@ -10,6 +10,9 @@ import torch
 class Evaluation:
     """Validation and test tasks: the same ones for every method and every training seed.
 
+    Those of equal n_way have the same classes, with equal k_shot the same support examples too, and the same first
+    queries of each class.
+
     Args:
         n_way: Classes in a task; None: as in training.
         k_shot: Support examples of each class; None: as in training.

@@ -34,6 +34,7 @@ its paper.
 
 - **paper** and **ours**: mean over the test tasks +- 1.96 standard errors. All seeds of a cell have the same test
   tasks: *ours* is the mean of their accuracies, with the widest of their intervals.
+- **drawing**: how the tasks were made of their numbers. Results of another drawing have other test tasks, as many.
 - **verdict**: *inside* the paper's interval, *above* or *below* it; where the paper gives none, our own stands for it.
 - **iterations**: the outer steps that were trained. In bold: fewer than the protocol has, which is no reproduction of
   the paper's figure, and only says how far so many lead. Step sizes that fall to 0 at the end, Reptile's and MAML++'s,
