@@ -107,11 +107,13 @@ class RunDashboard(WandbLogger):
         their last rows, and `wandb sync` stops at their torn end and uploads nothing of what follows. So the new log
         gets the whole run, and the old ones are marked as uploaded.
         """
-        known = self.experiment.summary.get(X_AXIS, 0) if self.experiment.resumed else 0  # some of that step's rows
+        summary = self.experiment.summary if self.experiment.resumed else {}
+        known = summary.get(X_AXIS, 0)  # W&B has some of that step's rows, and their values in its summary
         validates = any(name.startswith("val/") for name in row)  # and draws that step's picture again
         for step, metrics, picture in _past(self._folder):
             is_this = step == first and bool((metrics.keys() & row.keys()) - {"epoch"})  # metrics.csv is written before
-            if picture is None and known <= step <= first and not is_this:
+            is_there = step == known and all(summary.get(name) == value for name, value in metrics.items())
+            if picture is None and known <= step <= first and not is_this and not is_there:
                 super().log_metrics(metrics, step)
             elif picture is not None and known < step <= first - validates:
                 super().log_image("val/episode", [str(picture)], step - 1)

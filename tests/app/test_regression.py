@@ -52,7 +52,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 def error_by_step(run: Path) -> dict[int, float]:
     """The validations' errors, by the number of steps before them."""
-    return {int(row["step"]) + 1: float(row["val/mse"]) for row in rows_of(run / "metrics.csv") if row["val/mse"]}
+    return {int(row["step"]): float(row["val/mse"]) for row in rows_of(run / "metrics.csv") if row["val/mse"]}
 
 
 def test_results_are_of_the_error(trained):
@@ -70,7 +70,7 @@ def test_results_are_of_the_error(trained):
 
 def test_metrics_file_has_train_and_validation_curves(trained):
     rows = rows_of(trained.run / "metrics.csv")
-    assert [row["step"] for row in rows if row["train/mse"]] == [str(step) for step in range(8)]
+    assert [row["step"] for row in rows if row["train/mse"]] == [str(step) for step in range(1, 9)]
     assert list(error_by_step(trained.run)) == [2, 4, 6, 8]
 
 
@@ -97,7 +97,7 @@ def test_pictures_are_drawn_of_two_tasks(trained):
 
 def test_wandb_gets_the_error_and_its_adaptation_curve(trained, wandb_contents):
     _, history, summary = wandb_contents(next((trained.run / "wandb").glob("offline-run-*/*.wandb")))
-    assert [row["trainer/global_step"] for row in history if "val/mse" in row] == [1, 3, 5, 7]
+    assert [row["trainer/global_step"] for row in history if "val/mse" in row] == [2, 4, 6, 8]
     assert any("val/episode/count" in row or "val/episode/_type" in row for row in history)
     curve = {row["test/inner_step"]: row["test/mse_after_inner_step"] for row in history if "test/inner_step" in row}
     assert curve == {int(step): value for step, value in trained.results["adaptation_curve"].items()}
@@ -174,7 +174,7 @@ def test_an_evaluation_that_diverges_stops_no_training(run):
 def test_explicit_settings_win(run):
     worst = ("--checkpoint.monitor=val/mse_after_0", "--checkpoint.mode=max")
     assert run(*FIT, *worst).code == 0
-    before = {int(row["step"]) + 1: row["val/mse_after_0"] for row in rows_of(RUN / "metrics.csv") if row["val/mse"]}
+    before = {int(row["step"]): row["val/mse_after_0"] for row in rows_of(RUN / "metrics.csv") if row["val/mse"]}
     largest = max(before, key=lambda step: float(before[step]))
     assert [path.name for path in (RUN / "checkpoints").glob("best*")] == [f"best-step={largest}.ckpt"]
 

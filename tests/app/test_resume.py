@@ -55,7 +55,7 @@ def test_interrupted_run_continues_bitwise(run, tiny, signal_at_step, number, co
     assert run("fit", *tiny, "--trainer.default_root_dir=whole").code == 0
     whole = weights(Path("whole/maml_glyphs_5w1s/0"))
     assert all(torch.equal(value, whole[name]) for name, value in weights(RUN).items())
-    assert steps_of(RUN, "train/loss") == [0, 1, 2, 3]
+    assert steps_of(RUN, "train/loss") == [1, 2, 3, 4]
 
 
 def test_last_continues_the_newest_run(run, tiny):
@@ -63,7 +63,7 @@ def test_last_continues_the_newest_run(run, tiny):
     ended = run("fit", *tiny, "--ckpt_path=last")
     assert ended.code == 0, ended.err
     assert [path.name for path in RUN.parent.iterdir()] == ["0"]
-    assert steps_of(RUN, "train/loss") == [0, 1, 2, 3]
+    assert steps_of(RUN, "train/loss") == [1, 2, 3, 4]
     assert run("fit", *tiny, "--trainer.default_root_dir=whole").code == 0
     whole = weights(Path("whole/maml_glyphs_5w1s/0"))
     assert all(torch.equal(value, whole[name]) for name, value in weights(RUN).items())
@@ -82,7 +82,7 @@ def test_rows_of_repeated_steps_are_dropped(run, tiny):
     assert run("fit", *tiny, "--ckpt_path=last").code == 0
     (RUN / "checkpoints" / "last.ckpt").write_bytes(older)
     assert run("fit", *tiny, "--ckpt_path=last").code == 0
-    assert steps_of(RUN, "train/loss") == [0, 1, 2, 3]
+    assert steps_of(RUN, "train/loss") == [1, 2, 3, 4]
 
 
 def test_continuing_with_other_settings_says_which(run, tiny):

@@ -194,7 +194,7 @@ def test_a_run_that_began_from_another_is_not_taken_for_this_one(run, tiny):
     assert run("fit", *tiny, "--trainer.max_steps=6", "--ckpt_path=origin.ckpt").code == 0
     assert "ckpt_path: origin.ckpt" in (RUNS / "1" / "config.yaml").read_text()
     with (RUNS / "1" / "metrics.csv").open(newline="") as file:  # nothing of the other run's
-        assert [row["step"] for row in csv.DictReader(file) if row["train/loss"]] == ["4", "5"]
+        assert [row["step"] for row in csv.DictReader(file) if row["train/loss"]] == ["5", "6"]
     ended = run("fit", *tiny, "--trainer.max_steps=6", AUTO)
     assert "Going on" not in ended.out
     assert (RUNS / "2").is_dir()

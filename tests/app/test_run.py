@@ -58,8 +58,8 @@ def test_run_folder_holds_everything(trained):
 
 def test_metrics_file_has_train_and_validation_curves(trained):
     rows = read_metrics(trained.run)
-    assert [row["step"] for row in rows if row["train/loss"]] == [str(step) for step in range(8)]
-    assert [row["step"] for row in rows if row["val/accuracy"]] == ["3", "7"]
+    assert [row["step"] for row in rows if row["train/loss"]] == [str(step) for step in range(1, 9)]
+    assert [row["step"] for row in rows if row["val/accuracy"]] == ["4", "8"]
     assert all(float(row["train/tasks_per_second"]) > 0 for row in rows if row["train/loss"])
 
 
@@ -149,8 +149,8 @@ def test_wandb_gets_configuration_curves_and_result(trained, wandb_contents):
     assert config["data/evaluation/n_test_tasks"] == 6
     assert config["trainer/max_steps"] == 8
     train = {row["trainer/global_step"]: row["train/loss"] for row in history if "train/loss" in row}
-    assert sorted(train) == list(range(8))
-    assert [row["trainer/global_step"] for row in history if "val/accuracy_after_0" in row] == [3, 7]
+    assert sorted(train) == list(range(1, 9))
+    assert [row["trainer/global_step"] for row in history if "val/accuracy_after_0" in row] == [4, 8]
     assert any("val/episode/count" in row or "val/episode" in row for row in history)
     results = json.loads((trained.run / "results.json").read_text())
     assert summary["test/accuracy"] == pytest.approx(results["accuracy"])

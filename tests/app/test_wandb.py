@@ -87,24 +87,24 @@ def test_continued_run_keeps_its_wandb_id(run, tiny, monkeypatch, wandb_contents
     assert run("fit", *tiny, "--ckpt_path=last").code == 0
     files = sorted(RUN.glob("wandb/offline-run-*/*.wandb"))
     assert [path.name for path in files] == [f"run-{(RUN / 'wandb_id').read_text().strip()}.wandb"] * 2
-    assert steps_of(wandb_contents(files[0])[1]) == [0, 1]
+    assert steps_of(wandb_contents(files[0])[1]) == [1, 2]
     continued = wandb_contents(files[1])[1]
-    assert steps_of(continued) == [0, 1, 2, 3]
+    assert steps_of(continued) == [1, 2, 3, 4]
     assert [row["trainer/global_step"] for row in continued if "val/episode/_type" in row] == [2]
     assert [path.with_suffix(".wandb.synced").exists() for path in files] == [True, False]
 
 
 @pytest.mark.parametrize(
     ("last_row", "first", "step"),
-    [("2,0.25,,1\n", {"train/loss": 0.25, "epoch": 1}, 2), ("1,,0.7,0\n", {"val/loss": 0.7, "epoch": 0}, 1)],
+    [("3,0.25,,1\n", {"train/loss": 0.25, "epoch": 1}, 3), ("2,,0.7,0\n", {"val/loss": 0.7, "epoch": 0}, 2)],
 )
 def test_continued_log_holds_each_row_once(tmp_path, monkeypatch, wandb_contents, last_row, first, step):
     """The first row after the checkpoint is a training step's or, where the validation comes again, that one's."""
     monkeypatch.setenv("WANDB_MODE", "offline")
-    (tmp_path / "metrics.csv").write_text("step,train/loss,val/loss,epoch\n0,1.0,,0\n1,0.5,,0\n" + last_row)
+    (tmp_path / "metrics.csv").write_text("step,train/loss,val/loss,epoch\n1,1.0,,0\n2,0.5,,0\n" + last_row)
     dashboard = start_wandb(tmp_path, "name", {})
     assert isinstance(dashboard, RunDashboard)
-    dashboard.log_metrics(first, step)
+    dashboard.log_metrics(first, step - 1)  # as a Trainer counts
     dashboard.finish(failed=False)
     rows = wandb_contents(next(tmp_path.glob("wandb/offline-run-*/*.wandb")))[1]
     found = [{name: row[name] for name in ("train/loss", "val/loss") if name in row} for row in rows]

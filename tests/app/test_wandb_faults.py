@@ -22,7 +22,7 @@ from tests.app.wandb_server import API_KEY, ReceivedRun, WandbServer, wandb_serv
 ROOT = Path(__file__).parents[2]
 RUN = Path("runs/maml_glyphs_5w1s/0")
 LATE = "W&B did not take everything in time; upload it with: "
-ALL_STEPS = [0, 1, 2, 3]
+ALL_STEPS = [1, 2, 3, 4]
 
 # A command in a process of its own, killed or robbed of W&B's process at its third step.
 PROGRAM = """
@@ -187,7 +187,7 @@ def test_continued_online_run_is_appended_to(run, tiny, server):
     assert run("fit", *tiny, "--trainer.max_steps=2").code == 0
     received = only_run(server)
     first = dict(received.rows)
-    assert steps(received) == [0, 1]
+    assert steps(received) == [1, 2]
     ended = run("fit", *tiny, "--ckpt_path=last")
     assert (ended.code, ended.err) == (0, "")
     assert only_run(server) is received
@@ -205,7 +205,7 @@ def test_continued_online_run_fills_the_gap_of_an_outage(run, tiny, server, at_s
     server.become("up")
     assert run("fit", *tiny, "--ckpt_path=last").code == 0
     assert steps(only_run(server)) == ALL_STEPS
-    assert steps(only_run(server), "val/accuracy") == [1, 3]
+    assert steps(only_run(server), "val/accuracy") == [2, 4]
 
 
 def test_torn_log_of_a_stopped_run_loses_nothing(run, tiny, server, monkeypatch):
