@@ -99,8 +99,8 @@ class BankDataModule(KnownImages):
         self._adopted, self._own_shape = shape, "x".join(map(str, own))
         if self.trainer is None or self.trainer.is_global_zero:
             say(
-                f"{type(self).__name__}'s images are converted from (channels, height, width) = {own} to {shape}, which "
-                "the checkpoint's learner takes"
+                f"{type(self).__name__}'s images are converted from (channels, height, width) = {own} to {shape}, "
+                "which the checkpoint's learner takes"
             )
 
     def input_spec(self) -> dict[str, Any]:

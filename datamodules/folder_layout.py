@@ -61,8 +61,8 @@ def _hint(root: Path, tops: Sequence[ClassFiles]) -> str:
     splits = [entry.name for entry in tops if entry.name.lower() in SPLIT_NAMES]
     if len(splits) == len(tops):
         return (
-            f"; where these are splits, give one of them, as {root / splits[0]}, in its place, or to train on them name "
-            "them train, val and test"
+            f"; where these are splits, give one of them, as {root / splits[0]}, in its place, or to train on them "
+            "name them train, val and test"
         )
     return ""
 

@@ -158,6 +158,6 @@ def test_classes_that_are_all_alike_are_not_listed():
     need, why = images_needed(EpisodeShape(5, 1, 5))
     line = refusal_of_small_classes([(str(c), 4) for c in range(900)], 900, "the val split", need, why)
     assert line == (
-        "each of the 900 classes of the val split has 4 images to draw from, but a task needs 6 (k_shot + n_query = 1 + 5 "
-        "= 6): lower k_shot or n_query, or add images."
+        "each of the 900 classes of the val split has 4 images to draw from, but a task needs 6 (k_shot + n_query = 1 "
+        "+ 5 = 6): lower k_shot or n_query, or add images."
     )

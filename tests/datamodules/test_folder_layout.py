@@ -80,7 +80,7 @@ def test_a_split_folder_is_asked_about_too(tmp_path: Path):
 @pytest.mark.parametrize("names", [("Train", "Val", "Test"), ("training", "validation", "testing"), ("val", "test")])
 def test_folders_that_are_called_like_splits_are_no_classes(tmp_path: Path, names: tuple[str, ...]):
     save_classes(tmp_path / "images", {f"{split}/{split}{name}": 3 for split in names for name in "ab"})
-    with pytest.raises(ValueError, match="where these are splits, .* name them train, val and test"):
+    with pytest.raises(ValueError, match=r"where these are splits, .* name them train, val and test"):
         image_folder(tmp_path).prepare_data()
 
 
@@ -123,7 +123,7 @@ OMNIGLOT = Path(os.environ.get("QUICKSTUDY_DATA", "nowhere")) / "omniglot" / "im
 
 @pytest.mark.skipif(not OMNIGLOT.is_dir(), reason="needs Omniglot in QUICKSTUDY_DATA")
 def test_omniglots_characters_are_the_deepest_folders():
-    with pytest.raises(ValueError, match="deepest for the 964 folders .* or to top for the 30 folders"):
+    with pytest.raises(ValueError, match=r"deepest for the 964 folders .* or to top for the 30 folders"):
         class_folders(OMNIGLOT)
     classes = class_folders(OMNIGLOT, "deepest")
     assert {len(entry.paths) for entry in classes} == {20}
