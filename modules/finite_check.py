@@ -127,6 +127,6 @@ def describe(step: int, tasks: range, wrong: Sequence[int], more: str = "") -> s
     which = f"; at fault: {', '.join(map(str, wrong[:LISTED]))}{others}" if wrong else ""
     return (
         f"the loss or its gradient is not finite at step {step:,} (training tasks {tasks.start} to {tasks.stop - 1}"
-        f"{which}){more}: no checkpoint was written since. The data module's episode('train', ...) draws these tasks again. "
-        "Lower the inner step size or model.outer.lr, or set model.outer.clip_norm."
+        f"{which}){more}: no checkpoint was written since. The data module's episode('train', ...) draws these tasks "
+        "again. Lower the inner step size or model.outer.lr, or set model.outer.clip_norm."
     )

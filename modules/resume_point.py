@@ -79,7 +79,7 @@ def apply_outer_settings(checkpoint: dict[str, Any], outer: OuterLoop, total_ste
             if was != outer.optimizer:
                 raise ValueError(
                     f"outer.optimizer {was} -> {outer.optimizer}: the checkpoint holds the state of {was}, which "
-                    f"{outer.optimizer} cannot go on with. Leave outer.optimizer as it was."
+                    f"{outer.optimizer} cannot use. Leave outer.optimizer as it was."
                 )
             group["weight_decay"], group["initial_lr"] = outer.weight_decay, outer.lr
             group["lr"] = outer.lr * outer.lr_factor(step, total_steps)

@@ -9,7 +9,7 @@ from pytorch_lightning import Trainer
 
 
 def batches_trained(trainer: Trainer) -> int:
-    """The batches that a Trainer has trained on, over all epochs; one that an interruption broke off is none of them."""
+    """The batches that a Trainer has trained on, over all epochs, without one that an interruption broke off."""
     total = trainer.fit_loop.epoch_loop.batch_progress.total
     return total.processed  # type: ignore[attr-defined,no-any-return]  # Lightning declares the base class
 

@@ -1,4 +1,4 @@
-"""The one rule of what a checkpoint begins: the same run goes on, or a new run. docs/operations.md has it as a table."""
+"""The rule of what a checkpoint begins: the same run goes on, or a new run. docs/operations.md shows it as a table."""
 
 import dataclasses
 import enum
@@ -116,8 +116,8 @@ def beginning_of(before: Training, now: Training, is_newest: bool = True) -> tup
     for difference in found:
         if difference.name == OPTIMIZER:
             raise ValueError(
-                f"{difference}: the checkpoint holds the state of {difference.before}, which {difference.now} cannot go "
-                f"on with. Leave {OPTIMIZER} as it was, or leave --ckpt_path out and begin from the checkpoint's "
+                f"{difference}: the checkpoint holds the state of {difference.before}, which {difference.now} cannot "
+                f"use. Leave {OPTIMIZER} as it was, or leave --ckpt_path out and begin from the checkpoint's "
                 f"weights by --{WEIGHTS}."
             )
     if is_newest and all(_may_differ(difference.name, now.config) for difference in found):
@@ -126,7 +126,7 @@ def beginning_of(before: Training, now: Training, is_newest: bool = True) -> tup
 
 
 def is_same_run(before: dict[str, Any], now: dict[str, Any]) -> bool:
-    """Whether two configurations are of one run, as far as configurations tell: nothing is said of the data's images."""
+    """Whether two configurations are of one run, as far as configurations tell: they do not say what the images are."""
     return all(_may_differ(difference.name, now) for difference in differences(before, now))
 
 
@@ -194,11 +194,11 @@ def _compare(name: str, before: Any, now: Any, defaults: Mapping[str, Any]) -> l
 
 def _compare_classes(name: str, before: dict[str, Any], now: dict[str, Any]) -> list[Difference]:
     old, new = (str(part["class_path"]).rpartition(".")[2] for part in (before, now))
-    arguments = [dict(part.get("init_args") or {}) for part in (before, now)]
+    former, present = (dict(part.get("init_args") or {}) for part in (before, now))
     if old == new:
-        return _compare(name, *arguments, _defaults(new))
-    shared = arguments[0].keys() & arguments[1].keys()
-    former, present = ({n: v for n, v in part.items() if n in shared} for part in arguments)
+        return _compare(name, former, present, _defaults(new))
+    shared = former.keys() & present.keys()
+    former, present = ({n: v for n, v in part.items() if n in shared} for part in (former, present))
     return [Difference(name, old, new), *_compare(name, former, present, {})]
 
 
