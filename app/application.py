@@ -9,6 +9,7 @@ from typing import Any
 
 from pytorch_lightning import Callback, Trainer
 from pytorch_lightning.loggers.logger import Logger
+from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from app.allocator import keep_freed_memory
@@ -27,6 +28,7 @@ from app.runs.files import RunFiles, config_text
 from app.runs.folder import RUN_FOLDER_VARIABLE, RunFolder, configuration_of, new_run_folder
 from app.runs.interruption import Interruption
 from app.runs.metrics_file import MetricsFile
+from app.runs.missing_best import why_none_is_best
 from app.runs.predictions import PredictionsFile
 from app.runs.progress import RunProgress
 from app.runs.report import report
@@ -82,8 +84,8 @@ class Application(CommandLine):
         """Builds the Trainer; its loggers come when the run's folder is there."""
         options = self.config_init[self.command]["trainer"]
         own: list[Callback] = [RunProgress(self.throughput)] if options.get("enable_progress_bar") is not False else []
-        options["callbacks"] = [*(options.get("callbacks") or []), *own]
-        options["plugins"] = [*(options.get("plugins") or []), WholeCheckpoints()]
+        options["callbacks"] = [*_listed(options.get("callbacks")), *own]
+        options["plugins"] = [*_listed(options.get("plugins")), WholeCheckpoints()]
         if self.command != "fit":  # nothing to save, to stop or to draw
             self._parser(self.command).callback_keys.clear()
             kwargs["enable_checkpointing"] = False
@@ -126,6 +128,9 @@ class Application(CommandLine):
         if self.command in ("predict", "export"):
             self._prepare_answers(built["answers"])
         self.trainer.loggers = self._loggers()
+        profiler = self.trainer.profiler  # type: ignore[attr-defined]  # Lightning sets it without declaring it
+        if not isinstance(profiler, PassThroughProfiler) and profiler.filename is None:  # its log is not shown
+            profiler.dirpath, profiler.filename = self.run.path, "profile"
 
     def _build_again(self) -> None:
         """Builds all anew, from the network's own first weights."""
@@ -175,7 +180,7 @@ class Application(CommandLine):
                 self._end_other_processes()
             os.environ.pop(RUN_FOLDER_VARIABLE, None)
             self._finish_wandb(failed)
-            if failed and self.is_first:
+            if failed and self.is_first and not self.throughput.tasks:
                 self.run.remove_if_empty_handed()
             self.lock.release()
 
@@ -185,12 +190,12 @@ class Application(CommandLine):
         """Tests the best checkpoint, or the last; the weights as they are where there was no validation."""
         self.trainer.strategy.barrier("fit is over")
         self._log_at(self.trainer.global_step)
+        self.run_files.announce(self.trainer)  # where nothing was left to train
         best = self._best_checkpoint()
         tests_last = self.checkpointing.tested == "last"
         if best is None and not tests_last and self.is_first:
             print(
-                f"No validation came before the end (they come every {self.trainer.val_check_interval:,} steps): "
-                "testing the last weights instead of the best."
+                f"{why_none_is_best(self.trainer, self.checkpointing)}: testing the last weights instead of the best."
             )
         if self.origin is not None and self.origin.step >= self.trainer.global_step and self.is_first:
             print(f"Nothing was left to train: the run is at step {self.trainer.global_step:,}.")
@@ -249,7 +254,7 @@ class Application(CommandLine):
                 dashboard = start_wandb(self.run.path, run_name, self.config_dump)
                 loggers += [dashboard] if dashboard is not None else []
         elif asked:
-            loggers += asked if isinstance(asked, list) else [asked]
+            loggers += _listed(asked)
         return loggers
 
     def _log_at(self, step: int) -> None:
@@ -288,3 +293,8 @@ class Application(CommandLine):
         for logger in self.trainer.loggers:
             if isinstance(logger, RunDashboard):
                 logger.finish(failed)
+
+
+def _listed(given: Any) -> list[Any]:
+    """What an option holds that takes one thing, several or none."""
+    return [] if given is None else list(given) if isinstance(given, list | tuple) else [given]

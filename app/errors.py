@@ -50,7 +50,7 @@ def innermost(message: str) -> str:
     text = one_line(message)
     if "Errors: - " in text:
         text = text.rpartition("Errors: - ")[2]
-        text = re.split(r" - Expected a| Given value type:", text)[0]
+        text = re.split(r" - (?=Expected a|Not a valid|Multiple subclasses|no option)| Given value type:", text)[0]
     return re.sub(r"<class '([\w.]+)'>", r"\1", text)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from pytorch_lightning import callbacks, loggers
 from pytorch_lightning.cli import LightningArgumentParser
 
 import datamodules  # noqa: F401  (so that `--data Omniglot` finds its class)
@@ -30,6 +31,7 @@ class Parsed:
 
 
 PARSED = Parsed()
+NEEDS = "needs "  # how a message begins that names the arguments which a class is not given
 
 
 class OneLineParser(LightningArgumentParser):
@@ -65,6 +67,8 @@ def readable(message: str, parsed: Parsed) -> str:
     required = re.search(r"arguments are required: (.+)", message)
     if required:
         missing = sorted(set(re.findall(r"\b(?:model|data)\b", required[1])))
+        if not missing:
+            return f"{NEEDS}{required[1]}"
         return f"no {' and no '.join(missing)} given: name a file with --config, e.g. one of those in configs/"
     if "expected one argument" in message:
         return f"{parsed.arguments[-1]} needs a value"
@@ -87,6 +91,11 @@ def option_names(parser: LightningArgumentParser) -> Iterator[str]:
 
 
 def _wrong_value(key: str, message: str, parsed: Parsed) -> str:
+    name, given = _full_name(key, parsed), (option_values(parsed.arguments, f"--{key}") or [""])[-1]
+    no_import = re.search(r"Expected a dot import path string: (\S+)", message)
+    if no_import and no_import[1] == given:
+        known = [*loggers.__all__, *callbacks.__all__] if key in ("trainer.logger", "trainer.callbacks") else []
+        return f"{name}: there is no class {given!r}{did_you_mean(given, known)}"
     literals = re.findall(r"typing\.Literal\[([^\]]+)\]", message)
     detail = innermost(message.partition(":")[2])
     if re.match(r"^-{0,2}[\w.]+( in \S+)?: ", detail):  # a message of this parser, one level further in
@@ -102,7 +111,8 @@ def _wrong_value(key: str, message: str, parsed: Parsed) -> str:
         detail = f"there is no class {no_class[1]}{did_you_mean(no_class[1].rpartition('.')[2], names)}"
     if detail.startswith("no option"):
         return detail
-    name = _full_name(key, parsed)
+    if detail.startswith(NEEDS):
+        return f"{name} {given}".rstrip() + f" {detail}: set {name}.{detail.removeprefix(NEEDS).partition(',')[0]}"
     where = "" if name.startswith("--") else "".join(f" in {file}" for file in config_files(parsed.arguments)[-1:])
     return f"{name}{where}: {detail}"
 
@@ -111,7 +121,8 @@ def _unknown_option(name: str, parsed: Parsed) -> str:
     if not name.startswith("-") and name in parsed.arguments:
         return f"unexpected argument {name!r}"
     full = _full_name(name.lstrip("-"), parsed)
-    known = dict.fromkeys(option.replace(".init_args.", ".") for option in parsed.options)
+    named = (option for option in parsed.options if not option.endswith(".help"))
+    known = dict.fromkeys(option.replace(".init_args.", ".") for option in named)
     if full.startswith("--"):
         wanted = full[2:].replace(".init_args.", ".")
         return f"no option {full}{did_you_mean(wanted, known).replace('mean ', 'mean --')}"

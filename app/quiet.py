@@ -21,6 +21,7 @@ KNOWN = (
     r"The number of training batches .* is smaller than the logging interval",
     r".*No device id is provided via `init_process_group`",
     r"Found \d+ module\(s\) in eval mode at the start of training",  # a frozen backbone
+    r"You requested to overfit but enabled .* shuffling",  # the stream is never shuffled
     r".*barrier\(\): using the device under current context",
 )
 

@@ -53,6 +53,13 @@ def check_trainer_options(command: str, options: dict[str, Any]) -> None:
     if str(options.get("precision")) in ("16", "16-mixed", "16-true") and _on_cpu(options["accelerator"]):
         raise UsageError(f"trainer.precision {options['precision']} needs a GPU: on a CPU use bf16-mixed or 32-true")
     _check_strategy(options)
+    if options.get("barebones"):
+        raise UsageError("trainer.barebones leaves out logs and checkpoints, which a run consists of: leave it out")
+    if options.get("enable_checkpointing") is False:
+        raise UsageError(
+            "trainer.enable_checkpointing cannot be false, as a run's results are those of its checkpoints: leave it "
+            "out, or set --checkpoint.save_top_k 0 and --checkpoint.every_minutes null for fewer of them"
+        )
     devices = str(options["devices"])
     if devices == "0" or (devices.startswith("-") and devices != "-1"):
         raise UsageError(f"trainer.devices must be at least 1, or -1 for all there are, got {devices}")
@@ -84,7 +91,11 @@ def _check_length(options: dict[str, Any]) -> None:
     if options.get("max_epochs") not in (-1, None):
         raise UsageError("trainer.max_epochs does not apply: a training counts outer steps; set --trainer.max_steps")
     if interval is not None and not (isinstance(interval, int) and interval > 0):
-        raise UsageError(f"trainer.val_check_interval counts training batches and must be at least 1, got {interval}")
+        raise UsageError(f"trainer.val_check_interval counts outer steps and must be at least 1, got {interval}")
+    if options.get("limit_train_batches") == 0:
+        raise UsageError("trainer.limit_train_batches = 0 trains nothing: leave it out, or use the command test")
+    if (options.get("log_every_n_steps") or 0) < 0:
+        raise UsageError(f"trainer.log_every_n_steps must be 0 (never) or more, got {options['log_every_n_steps']}")
 
 
 def _check_strategy(options: dict[str, Any]) -> None:

@@ -70,9 +70,9 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
         targets: (...), int64 in [0, n_way).
 
     Returns:
-        (...), float.
+        (...), in float32 at least, under mixed precision too.
     """
-    flat = functional.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="none")
+    flat = functional.cross_entropy(at_least_float32(logits).flatten(0, -2), targets.flatten(), reduction="none")
     return flat.view(targets.shape)
 
 
@@ -94,7 +94,7 @@ def squared_error(values: Tensor, targets: Tensor) -> Tensor:
         targets: (...), float.
 
     Returns:
-        (...), float.
+        (...), in float32 at least.
     """
     return (at_least_float32(values).squeeze(-1) - targets).square()
 

@@ -15,7 +15,7 @@ from modules.base import Learner
 from modules.functional.evolution import normal_numbers
 from modules.functional.latent_embedding import all_pairs, divergence_at, orthogonality_penalty, split_gaussian
 from modules.functional.networks import Variables
-from modules.functional.prototypes import class_means
+from modules.functional.prototypes import class_means, inner_products
 from modules.outer_loop import OuterLoop
 from modules.settings import check_positive
 from modules.wrapped_module import as_backbone
@@ -207,8 +207,8 @@ class LEO(Learner):
         return mean if draw is None else mean + deviation * draw
 
     def _logits(self, features: Tensor, classifier: Tensor) -> Tensor:
-        """(T, B, D), (T, N, D) -> (T, B, N)."""
-        return functional.dropout(features, self.dropout, self.training) @ classifier.transpose(1, 2).to(features)
+        """(T, B, D), (T, N, D) -> (T, B, N), in float32 at least."""
+        return inner_products(functional.dropout(features, self.dropout, self.training), classifier)
 
 
 def _linear(n_inputs: int, n_outputs: int) -> nn.Linear:

@@ -42,6 +42,12 @@ class RunDashboard(WandbLogger):
         self._complained = False
 
     @property
+    def where(self) -> str:
+        """One line that says where the log is."""
+        run = self._experiment
+        return f"W&B: {f'offline; upload with: {sync_command(run)}' if run.offline else run.url}"
+
+    @property
     @rank_zero_experiment
     def experiment(self) -> Any:
         return self._experiment
@@ -160,8 +166,6 @@ def start_wandb(folder: Path, name: str, config: dict[str, Any]) -> Logger | Non
         print(f"W&B did not start, metrics.csv is written all the same: {reason}", file=sys.stderr)
         _end_process()
         return None
-    where = f"offline; upload with: {sync_command(run)}" if run.offline else run.url
-    print(f"W&B: {where}")
     return RunDashboard(run, folder)
 
 

@@ -39,6 +39,7 @@ class RunFiles(Callback):
         self.trained_by: list[dict[str, str | None]] = []
         self._unlogged: dict[str, Any] = {}
         self._of_checkpoints: dict[str, Any] = {}  # what each checkpoint says of its run
+        self._announced = False
 
     def describe(self, config: dict[str, Any], begun_from: str | None, identity: str) -> None:
         """Takes what is written of the run.
@@ -103,6 +104,17 @@ class RunFiles(Callback):
             self.trained_by.append(now)
         if trainer.is_global_zero:
             (self.run.path / "results.json").unlink(missing_ok=True)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Says where the log is once there is something in it: a run that fails in its first batch leaves none."""
+        self.announce(trainer)
+
+    def announce(self, trainer: Trainer) -> None:
+        """Says once where the dashboards are."""
+        waiting = [] if self._announced else [logger for logger in trainer.loggers if hasattr(logger, "where")]
+        self._announced = True
+        for logger in waiting:
+            trainer.lightning_module.print(logger.where)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._unlogged.get("metrics"):

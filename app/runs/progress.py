@@ -37,6 +37,11 @@ class RunProgress(ProgressBar):
     def enable(self) -> None:
         self._enabled = True
 
+    @property
+    def is_enabled(self) -> bool:
+        """Whether this process shows anything."""
+        return self._enabled
+
     def print(self, *args: Any, **kwargs: Any) -> None:
         """What a learner prints goes above the bar."""
         print(*args) if self._bar is None else self._bar.console.print(*args)

@@ -4,7 +4,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from modules.functional.full_precision import in_full_precision
 
+
+@in_full_precision
 def class_means(embeddings: Tensor, labels: Tensor, n_way: int) -> Tensor:
     """The mean embedding of each class of each task; classes may have different numbers of examples.
 
@@ -14,7 +17,7 @@ def class_means(embeddings: Tensor, labels: Tensor, n_way: int) -> Tensor:
         n_way: Number of classes.
 
     Returns:
-        (T, n_way, D).
+        (T, n_way, D), in float32 at least, under mixed precision too.
 
     Reference:
         Snell, Swersky and Zemel, "Prototypical Networks for Few-shot Learning", NeurIPS 2017, equation (1).
@@ -24,6 +27,7 @@ def class_means(embeddings: Tensor, labels: Tensor, n_way: int) -> Tensor:
     return sums / one_hot.sum(1).unsqueeze(-1)
 
 
+@in_full_precision
 def cosine_similarity(queries: Tensor, prototypes: Tensor) -> Tensor:
     """Cosine of the angle between each query and each prototype of its task.
 
@@ -32,7 +36,7 @@ def cosine_similarity(queries: Tensor, prototypes: Tensor) -> Tensor:
         prototypes: (T, N, D).
 
     Returns:
-        (T, Q, N), in [-1, 1]; 0 for a vector of zeros.
+        (T, Q, N), in [-1, 1], in float32 at least, under mixed precision too; 0 for a vector of zeros.
 
     Reference:
         Gidaris and Komodakis, "Dynamic Few-Shot Visual Learning without Forgetting", CVPR 2018, equation (5).
@@ -41,6 +45,21 @@ def cosine_similarity(queries: Tensor, prototypes: Tensor) -> Tensor:
     return unit_queries @ unit_prototypes.transpose(1, 2)  # (T, Q, D) x (T, D, N) -> (T, Q, N)
 
 
+@in_full_precision
+def inner_products(queries: Tensor, rows: Tensor) -> Tensor:
+    """The inner product of each query with each row of its task's linear classifier.
+
+    Args:
+        queries: (T, Q, D).
+        rows: (T, N, D).
+
+    Returns:
+        (T, Q, N), in float32 at least, under mixed precision too.
+    """
+    return queries @ rows.transpose(1, 2)
+
+
+@in_full_precision
 def squared_euclidean(queries: Tensor, prototypes: Tensor) -> Tensor:
     """Squared Euclidean distance of each query to each prototype of its task.
 
@@ -49,6 +68,7 @@ def squared_euclidean(queries: Tensor, prototypes: Tensor) -> Tensor:
         prototypes: (T, N, D).
 
     Returns:
-        (T, Q, N). Differences are formed directly in float32 or better: |a|^2 - 2ab + |b|^2 would cancel.
+        (T, Q, N), in float32 at least, under mixed precision too. Differences are formed directly: |a|^2 - 2ab + |b|^2
+        would cancel.
     """
     return (queries.unsqueeze(2) - prototypes.unsqueeze(1)).square().sum(-1)  # (T, Q, N, D) -> (T, Q, N)

@@ -42,6 +42,16 @@ WRONG = [
     (["--data.n_way=5000"], 1, "n_way = 5000 is more than"),
     (["--data.k_shot=15"], 1, "k_shot = 15"),
     (["--data=Omniglot", "--data.root=nowhere", "--data.download=false"], 1, "nowhere"),
+    (["--trainer.logger=CSVLogger"], 2, "--trainer.logger CSVLogger needs save_dir: set --trainer.logger.save_dir"),
+    (["--trainer.logger=CSVLoger"], 2, "--trainer.logger: there is no class 'CSVLoger'; did you mean CSVLogger?"),
+    (["--trainer.callbacks=Timmer"], 2, "--trainer.callbacks: there is no class 'Timmer'; did you mean Timer?"),
+    (["--trainer.plugins=nonsense"], 2, "--trainer.plugins: there is no class 'nonsense'"),
+    (["--trainer.callbacks=Timer", "--trainer.callbacks.durration=3"], 2, "did you mean"),
+    (["--trainer.barebones=true"], 2, "trainer.barebones leaves out logs and checkpoints"),
+    (["--trainer.enable_checkpointing=false"], 2, "trainer.enable_checkpointing cannot be false"),
+    (["--trainer.limit_train_batches=0"], 2, "trains nothing"),
+    (["--trainer.log_every_n_steps=-1"], 2, "must be 0 (never) or more, got -1"),
+    (["--trainer.val_check_interval=0.5"], 2, "counts outer steps and must be at least 1, got 0.5"),
     (["--ckpt_path=nowhere.ckpt"], 2, "nowhere.ckpt: there is no such file"),
 ]
 

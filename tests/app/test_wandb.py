@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 import wandb
+from pytorch_lightning import Callback
 
 from app.dashboards.wandb_login import _reachable, wandb_mode
 from app.dashboards.wandb_run import RunDashboard, columns, start_wandb
+from app.runs.throughput import Throughput
 
 RUN = Path("runs/maml_glyphs_5w1s/0")
 
@@ -116,3 +118,29 @@ def test_logger_false_leaves_metrics_alone(run, tiny, monkeypatch):
     assert run("fit", *tiny, "--trainer.logger=false").code == 0
     assert not (RUN / "wandb").exists()
     assert (RUN / "metrics.csv").is_file()
+
+
+def test_a_run_that_fails_in_its_first_batch_shows_no_log_and_leaves_none(run, tiny, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    ended = run("fit", *tiny, "--model.inner_lr=1e30")
+    assert ended.code == 1
+    assert "not finite at step 1" in ended.err
+    assert "W&B" not in ended.out
+    assert not Path("runs").exists()
+
+
+def test_a_log_that_is_shown_stays(run, tiny, monkeypatch):
+    """Also of a run that fails before its first checkpoint."""
+
+    def fail(self: Callback, trainer, *_) -> None:
+        if trainer.global_step == 1:
+            raise RuntimeError("the machine is on fire")
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setattr(Throughput, "on_train_batch_start", fail)
+    ended = run("fit", *tiny)
+    assert (ended.code, "on fire" in ended.err) == (1, True)
+    log = Path(ended.out.split("sync ")[1].split()[0])
+    assert log.is_dir()
+    with (RUN / "metrics.csv").open(newline="") as file:
+        assert [row["step"] for row in csv.DictReader(file)] == ["1"]
