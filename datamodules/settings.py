@@ -21,8 +21,9 @@ class Evaluation:
         n_test_tasks: Tasks of a test.
         batch_size: Tasks evaluated at once on a device.
         seed: Seed of the validation and test tasks.
-        leaks: Where splits share classes or identical images, "refuse" stops the run, and "warn" prints one line and
-            states it in the results: for published data sets that are known to hold a few duplicates.
+        leaks: Where splits share classes or identical images, an image has two labels, or the checkpoint was trained on
+            what is to be scored, "refuse" stops the run, and "warn" prints one line and states it in the results: for
+            published data sets that are known to hold a few duplicates.
     """
 
     n_way: int | None = None

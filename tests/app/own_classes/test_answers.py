@@ -172,7 +172,7 @@ def test_the_summary_counts_what_it_says():
     assert summary([answer("a", "a", None)]) == "1 image, 1 sure and 0 unsure"
 
 
-DIFFERENT = (0, 1, 2, 3, 5, 6)  # seeds whose lines differ
+DIFFERENT = (0, 1, 2, 3, 4, 8)  # seeds whose lines differ
 
 
 def more_classes(root: Path) -> Path:
