@@ -14,10 +14,9 @@ def epoch_length(trainer: Any, batches: int) -> int | None:
         None where nothing counts in epochs and the stream goes on: there is no max_epochs, and validations come after a
         number of batches or seconds.
     """
-    if trainer is None:
-        return None
-    validates_by_epoch = trainer.check_val_every_n_epoch is not None and isinstance(trainer.val_check_interval, float)
-    if trainer.max_epochs == -1 and not validates_by_epoch:
+    every, interval = (getattr(trainer, name, None) for name in ("check_val_every_n_epoch", "val_check_interval"))
+    validates_by_epoch = every is not None and isinstance(interval, float)
+    if getattr(trainer, "max_epochs", -1) == -1 and not validates_by_epoch:
         return None
     limit = trainer.limit_train_batches
     return limit if isinstance(limit, int) else batches
