@@ -84,8 +84,8 @@ class SupportQuery(EpisodeDataModule):
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """The (C, H, W) that the checkpoint was trained with; () where none is loaded yet."""
-        return () if self.spec is None else self.spec.image_shape
+        """The (C, H, W) that the checkpoint was trained with; () where it is whatever the learner takes."""
+        return self.spec.image_shape if self._adopted and self.spec else ()
 
     def input_spec(self) -> dict[str, Any]:
         """What images are turned into."""
@@ -147,9 +147,9 @@ class SupportQuery(EpisodeDataModule):
         Raises:
             ValueError: If nobody says it.
         """
-        learner: Any = self.trainer.lightning_module if self.trainer else None
         if self._adopted:
             return
+        learner: Any = self.trainer.lightning_module if self.trainer else None
         stored = getattr(learner, "input_spec", None) or {"image_shape": getattr(learner, "input_shape", None) or ()}
         if len(stored.get("image_shape", stored.get("input_shape", ()))) != 3:
             raise ValueError(

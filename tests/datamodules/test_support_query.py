@@ -8,11 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
-from datamodules import SupportQuery
+from datamodules import Evaluation, Glyphs, SupportQuery
 from datamodules.contents import image_digests
 from datamodules.input_spec import InputSpec
 from datamodules.support_query import UNKNOWN
+from modules import MAML, MLP, Conv4, ProtoNet
 from tests.datamodules.image_makers import picture, save_classes
+from tests.plain_trainer import plain_trainer
 
 SPEC = InputSpec((3, 12, 12)).as_dict()
 
@@ -212,3 +214,50 @@ def test_without_a_query_there_is_support_but_nothing_to_predict(folders: Path):
     assert data.support().x.shape == (1, 7, 3, 12, 12)
     with pytest.raises(ValueError, match=r"set data\.query"):
         data.predict_dataloader()
+
+
+# ---- from Python, without the command line
+
+
+def trained(**arguments) -> ProtoNet:
+    """A ProtoNet after one step on drawn characters."""
+    learner = ProtoNet(Conv4(filters=4, downsample="pool", reduce="flatten", running_stats=True))
+    data = Glyphs(n_way=3, meta_batch_size=2, evaluation=Evaluation(n_val_tasks=1, n_test_tasks=1))
+    trainer = plain_trainer(max_steps=1, **arguments)
+    trainer.fit(learner, data)
+    learner.trainer = trainer
+    return learner
+
+
+def answers(learner: ProtoNet, data: SupportQuery, checkpoint: Path | None = None) -> torch.Tensor:
+    batches = plain_trainer().predict(learner, data, ckpt_path=checkpoint)
+    return torch.cat([batch["answers"] for batch in batches], dim=1)
+
+
+def test_it_takes_its_input_from_the_learner_it_is_given_with(folders: Path, tmp_path: Path):
+    learner = trained()
+    learner.trainer.save_checkpoint(tmp_path / "run.ckpt")
+    data = SupportQuery(folders / "support", folders / "query", batch_size=4)
+    expected = answers(learner, data)
+    assert expected.shape == (1, 11, 3)
+    assert data.input_spec() == Glyphs().input_spec()
+    by_path = ProtoNet(Conv4(filters=4, downsample="pool", reduce="flatten", running_stats=True))
+    again = SupportQuery(str(folders / "support"), str(folders / "query"))
+    torch.testing.assert_close(answers(by_path, again, tmp_path / "run.ckpt"), expected)
+    torch.testing.assert_close(answers(by_path, again), expected)
+
+
+def test_another_learner_reads_the_images_its_own_way(folders: Path):
+    data = SupportQuery(folders / "support", folders / "query")
+    answers(trained(), data)
+    colour = ProtoNet(Conv4(3, 4, image_size=16, downsample="pool", reduce="flatten", running_stats=True))
+    answers(colour, data)
+    assert data.input_spec()["image_shape"] == [3, 16, 16]  # an untrained learner says no more than the shape
+
+
+def test_a_learner_that_takes_no_images_is_refused(folders: Path):
+    data = SupportQuery(folders / "support", folders / "query")
+    with pytest.raises(ValueError, match="does not know what images are turned into"):
+        plain_trainer().predict(MAML(3, MLP()), data)
+    with pytest.raises(ValueError, match="to test on your own classes"):
+        plain_trainer().test(ProtoNet(), data)
