@@ -23,6 +23,7 @@ from app.checkpoints.continuation import Beginning, Training
 from app.checkpoints.origin import FitOrigin, first_of
 from app.checkpoints.resumption import find_runs
 from app.checkpoints.run_checkpoint import RunCheckpoint
+from app.checkpoints.stored_classes import check_stored_classes, protect_places, without_download
 from app.checkpoints.stored_configuration import fit_configuration, of_classes, run_name_in, shapes_of
 from app.default_configuration import default_configuration, default_run_name, fitting_backbone, run_name_of
 from app.errors import UsageError
@@ -33,6 +34,7 @@ from app.runs.folder import RunFolder, run_of
 from app.runs.lock import RunLock
 from app.trainer_options import DEFAULTS, check_counts, check_trainer_options
 from datamodules import SupportQuery
+from datamodules.bank_cache import only_read
 from datamodules.base import EpisodeDataModule
 from datamodules.episode import CLASSIFICATION
 from datamodules.task_sizes import Count, largest
@@ -136,24 +138,32 @@ class CommandLine(LightningCLI):
 
     def _unsaid_configuration(self) -> dict[str, Any] | None:
         """What stands behind the command line; None where a configuration file does, or where help is asked for."""
+        only_read([])  # what another command of this process has said
         given = option_values(self.arguments, "--ckpt_path")
         if {"-h", "--help"} & set(self.arguments) or any(".help" in argument for argument in self.arguments):
             return None
-        if self.command == "fit":
-            if config_files(self.arguments):
-                return None
-            if not given:
-                return default_configuration(self.arguments)
-            self._load_checkpoint(given[-1])
-            assert self.loaded is not None
-            return fit_configuration(self.loaded, self.arguments, parsing.PARSED.options)
+        if self.command == "fit" and config_files(self.arguments):
+            return None
+        if self.command == "fit" and not given:
+            return default_configuration(self.arguments)
         if not given:
             raise UsageError(
                 f"{self.command} needs --ckpt_path: a checkpoint, a run's folder, or the word best or last"
             )
         self._load_checkpoint(given[-1])
-        assert self.loaded is not None
-        return checkpoint_config(self.loaded, self._other_data(self.loaded))
+        return self._stored_configuration()
+
+    def _stored_configuration(self) -> dict[str, Any]:
+        """The checkpoint's own configuration: it imports nothing, downloads nothing and chooses no place to write."""
+        assert self.loaded is not None and self.checkpoint is not None
+        other = self._other_data(self.loaded)
+        if self.command == "fit":
+            config = fit_configuration(self.loaded, self.arguments, parsing.PARSED.options)
+        else:
+            config = checkpoint_config(self.loaded, other)
+        check_stored_classes(self.checkpoint, config, self.arguments)
+        protect_places(self.checkpoint, self.loaded["datamodule_hyper_parameters"], self.arguments)
+        return without_download(config) if other is None else config
 
     def _other_data(self, loaded: dict[str, Any]) -> str | None:
         """The data set that the command line names, where it is not the checkpoint's own."""

@@ -17,7 +17,7 @@ import shutil
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,17 @@ CHECKED_BLOCKS = 64  # a checksum of at most this many blocks: finds damage, yet
 BLOCK_BYTES = 1 << 20
 DAY = 24 * 3600
 BUILDER = "builder"  # the file in a draft that its builder keeps locked; the kernel unlocks it however the builder ends
+
+
+_ONLY_READ: list[Path] = []
+
+
+def only_read(folders: Iterable[Path]) -> None:
+    """From now on nothing is written into these folders, nor under them: a checkpoint has named them, not the user.
+
+    What is cached there is read. A user's own cache folder is written to wherever it lies.
+    """
+    _ONLY_READ[:] = [folder.resolve() for folder in folders]
 
 
 def user_cache() -> Path:
@@ -68,8 +79,8 @@ def load_or_build(folder: Path, name: str, key: str, build: Callable[[], ImageBa
     Safe when several processes call it at once: each that finds nothing builds, the first to finish wins.
 
     Args:
-        folder: where to keep the cache; where it cannot be written, the user's cache folder serves, then the system's
-            temporary folder, and without any of them the bank stays in memory.
+        folder: where to keep the cache; where it cannot be written, or is `only_read`, the user's cache folder serves,
+            then the system's temporary folder, and without any of them the bank stays in memory.
         name: of the data set, the readable part of the cache's name.
         key: the fingerprint of what the bank is made from.
         build: makes the bank from its sources.
@@ -85,6 +96,8 @@ def load_or_build(folder: Path, name: str, key: str, build: Callable[[], ImageBa
             return bank
     bank = build()
     for place in folders:
+        if place is folder and any(place.resolve().is_relative_to(other) for other in _ONLY_READ):
+            continue
         try:
             return _store(bank, place / entry)
         except OSError:  # not writable, or full

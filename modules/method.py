@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from datamodules.episode import CLASSIFICATION, Episode, Objective, Support
 from modules.backbones import Backbone
+from modules.class_paths import check_checkpoint_classes
 from modules.frozen_features import embed_images, passes_features
 from modules.functional.networks import (
     Strategy,
@@ -241,7 +242,8 @@ class Method(TrainedOn):
 
     @classmethod
     def load_from_checkpoint(cls, *args: Any, **kwargs: Any) -> Self:
-        """As Lightning's; the backbone needs no file of weights any more."""
+        """As Lightning's, for classes that are imported already; the backbone needs no file of weights any more."""
+        check_checkpoint_classes(*args, bases=(Method, Backbone), **kwargs)
         with weights_follow():
             return super().load_from_checkpoint(*args, **kwargs)
 

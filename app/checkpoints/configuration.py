@@ -11,6 +11,19 @@ from datamodules import BankDataModule, EpisodeDataModule
 from datamodules.episode import CLASSIFICATION, OBJECTIVES, Objective
 from modules.resume_point import drawing_differs
 
+# What the entries of a checkpoint are, as far as commands read them.
+KINDS: dict[str, type] = {
+    "state_dict": dict,
+    "global_step": int,
+    "input_spec": dict,
+    "objective": str,
+    "trained_classes": list,
+    "trained_by": list,
+    "train_metrics": dict,
+    "calibration": dict,
+    "callbacks": dict,
+    "loops": dict,
+}
 # Set by links, from data.n_way and seed_everything: the parser refuses them in a configuration.
 LINK_TARGETS = {"model": "n_way", "data": "seed"}
 
@@ -28,10 +41,20 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise UsageError(f"--ckpt_path {path} is not a checkpoint: it holds no state_dict")
     for key in ("hyper_parameters", "datamodule_hyper_parameters"):
-        if "_class_path" not in checkpoint.get(key, {}):
+        stored = checkpoint.get(key, {})
+        if not isinstance(stored, dict) or not isinstance(stored.get("_class_path"), str):
             raise UsageError(
                 f"--ckpt_path {path} does not carry its configuration: it was not written by `train.py fit`"
             )
+    for key, kind in KINDS.items():
+        if key in checkpoint and not isinstance(checkpoint[key], kind):
+            raise UsageError(
+                f"--ckpt_path {path} was not written by `train.py fit`, or was changed: its {key} is of the kind "
+                f"{type(checkpoint[key]).__name__} instead of {kind.__name__}"
+            )
+    learned = checkpoint.get("objective", CLASSIFICATION.name)
+    if learned not in OBJECTIVES:
+        raise UsageError(f"--ckpt_path {path} has learned {learned!r}: there is {' and '.join(OBJECTIVES)}")
     return dict(checkpoint)
 
 

@@ -1,5 +1,6 @@
 """A run's checkpoints: the best by validation, and the last, from which the run goes on after whatever ended it."""
 
+import re
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,8 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 
 from app.runs.folder import LAST
 from datamodules.episode import CLASSIFICATION, Objective
+
+BEST = re.compile(r"best-step=\d+\.ckpt")
 
 
 class RunCheckpoint(ModelCheckpoint):
@@ -93,7 +96,10 @@ class RunCheckpoint(ModelCheckpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes up those that are there; of a run that began from another run's checkpoint, none are."""
         folder = Path(str(self.dirpath))
-        found = {str(folder / name): score for name, score in state_dict["best"].items() if (folder / name).is_file()}
+        # no other names: what is the best no more is removed
+        # no other names: what is the best no more is removed
+        names = {name: score for name, score in state_dict["best"].items() if BEST.fullmatch(str(name))}
+        found = {str(folder / name): score for name, score in names.items() if (folder / name).is_file()}
         if not found:
             return
         # float64 holds what any metric is, so that an equal score is not taken for a better one

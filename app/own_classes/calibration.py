@@ -1,5 +1,6 @@
 """How sure a learner's answers are: calibrated on validation tasks, kept in the checkpoint, used by `predict`."""
 
+import inspect
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from app.errors import one_line
 from datamodules import EpisodeDataModule
 from datamodules.progress import say
 from modules import Learner
+from modules.class_paths import ARGUMENTS, CLASS, check_classes, known_class
 from modules.classifier import Classifier
 from modules.functional.calibration import fit_temperature, sure_above
 from modules.trained_images import TRAINED_CLASSES, images_of
@@ -119,8 +121,8 @@ def calibration_for(learner: Learner, checkpoint: dict[str, Any], n_way: int, k_
     stored = stored_calibration(checkpoint)
     if stored is not None and (stored.n_way, stored.k_shot) == (n_way, k_shot):
         return stored
-    data = _validation_data(checkpoint["datamodule_hyper_parameters"], n_way, k_shot)
     try:
+        data = _validation_data(checkpoint["datamodule_hyper_parameters"], n_way, k_shot)
         data.prepare_data()
         data.setup("predict")
         data.check_unseen(checkpoint.get(TRAINED_CLASSES, []), ("val",), images_of(checkpoint))
@@ -136,7 +138,10 @@ def _validation_data(arguments: dict[str, Any], n_way: int, k_shot: int) -> Epis
     size = {"n_way": n_way, "k_shot": k_shot, "n_query": CALIBRATION_QUERIES}
     asked = {name: value for name, value in arguments.items() if name != "_instantiator"}
     asked |= {"evaluation": (evaluation if isinstance(evaluation, dict) else asdict(evaluation)) | size}
-    asked |= {"download": False} if "download" in asked else {}
+    config = {CLASS: asked["_class_path"], ARGUMENTS: {k: v for k, v in asked.items() if not k.startswith("_")}}
+    check_classes("data", config, (EpisodeDataModule,))
+    kind = known_class("data", asked["_class_path"], (EpisodeDataModule,))
+    asked |= {"download": False} if "download" in inspect.signature(kind).parameters else {}
     data: EpisodeDataModule = instantiate_module(EpisodeDataModule, asked)
     data.stage = "predict"  # training's tasks are not drawn
     return data
