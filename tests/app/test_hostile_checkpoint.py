@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from app.checkpoints.run_checkpoint import RunCheckpoint
 from datamodules.bank_cache import only_read
 from modules import MAML
 from tests.app.conftest import TINY, Ended, Run
@@ -218,16 +219,14 @@ def test_odd_values_get_one_line(make: Make, run: Run, change: Change, word: str
     refused(run("test", "--ckpt_path", make(change)), word)
 
 
-def test_files_of_others_are_not_taken_for_its_checkpoints(make: Make, run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["../../mine.txt", "mine.ckpt", "best-step=1.ckpt/../../mine.txt", 5])
+def test_files_of_others_are_not_taken_for_its_checkpoints(tmp_path: Path, name: Any) -> None:
     """They would be removed as soon as a better one came."""
-    mine = tmp_path / "mine.txt"
-    mine.write_text("mine")
-
-    def change(checkpoint: dict[str, Any]) -> None:
-        for name, state in checkpoint["callbacks"].items():
-            if name.startswith("RunCheckpoint"):
-                state |= {"best": {"../../../../mine.txt": 0.0}, "best_of_all": "../../../../mine.txt"}
-
-    ended = run("fit", *TINY, "--trainer.max_steps=4", "--ckpt_path", make(change))
-    assert ended.code == 0, ended.err
-    assert mine.read_text() == "mine"
+    folder = tmp_path / "run/checkpoints"
+    folder.mkdir(parents=True)
+    for file in (tmp_path / "mine.txt", folder / "mine.ckpt", folder / "best-step=2.ckpt"):
+        file.touch()
+    checkpoint = RunCheckpoint()
+    checkpoint.dirpath = str(folder)
+    checkpoint.load_state_dict({"best": {name: 0.1, "best-step=2.ckpt": 0.2}, "best_of_all": name})
+    assert list(checkpoint.best_k_models) == [str(folder / "best-step=2.ckpt")]
