@@ -44,6 +44,11 @@ def only_read(folders: Iterable[Path]) -> None:
     _ONLY_READ[:] = [folder.resolve() for folder in folders]
 
 
+def may_write(folder: Path) -> bool:
+    """Whether caches may be written into a folder: not where it lies in one that is `only_read`."""
+    return not any(folder.resolve().is_relative_to(other) for other in _ONLY_READ)
+
+
 def user_cache() -> Path:
     """The folder for caches that belong to the user rather than to a data set's folder."""
     base = os.environ.get("XDG_CACHE_HOME", "")
@@ -96,7 +101,7 @@ def load_or_build(folder: Path, name: str, key: str, build: Callable[[], ImageBa
             return bank
     bank = build()
     for place in folders:
-        if place is folder and any(place.resolve().is_relative_to(other) for other in _ONLY_READ):
+        if place is folder and not may_write(place):
             continue
         try:
             return _store(bank, place / entry)

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.bank_cache import user_cache
+from datamodules.bank_cache import may_write, user_cache
 from datamodules.image_bank import ImageBank
 
 DIGEST_BYTES = 8
@@ -85,6 +85,8 @@ def contents_of(bank: ImageBank) -> Contents:
             return Contents(digest, fresh=False)
     digest = image_digests(bank.images)
     for place in places:
+        if not may_write(place.parent) and not place.is_relative_to(user_cache()):
+            continue
         try:
             _store(digest, place)
             break

@@ -2,27 +2,21 @@
 
 from typing import Any
 
-import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from datamodules.episode import OBJECTIVES, Episode, Support
+from datamodules.episode import OBJECTIVES, Episode
 from modules.accumulation import Accumulation
 from modules.checkpoint_contents import add_contents
-from modules.classifier import Classifier
 from modules.cuda_graph import GraphedGradient
-from modules.evaluation import TaskScores, score_names, score_tasks
+from modules.evaluated_method import EvaluatedMethod
 from modules.finite_check import COLLAPSED, FiniteCheck, stop_training
 from modules.fit_check import check_fit, check_trainable
 from modules.frozen_features import frozen_embedding
 from modules.functional.networks import Variables
-from modules.functional.task_layout import choose_chunk, choose_strategy
-from modules.inference_mode import outside_inference_mode
 from modules.loss_scale import has_collapsed, took_step
-from modules.method import Method
-from modules.newest_classifier import NewestClassifier
 from modules.outer_gradient import OuterGradient, task_means
 from modules.outer_loop import OuterLoop
 from modules.resume_point import (
@@ -32,7 +26,6 @@ from modules.resume_point import (
     rewind_to_outer_step,
 )
 from modules.run_length import planned_steps
-from modules.task_chunks import TaskChunks
 from modules.training_count import (
     batches_trained,
     begin_batch,
@@ -42,11 +35,11 @@ from modules.training_count import (
 )
 
 
-class Learner(Method):
+class Learner(EvaluatedMethod):
     """A learner F of tasks: from a task's support set it makes a function, judged on the task's query set.
 
-    What a method is, `Method` says. Here it is trained and evaluated, the same way for every method: over chunks of
-    tasks, reduced over ranks, scaled, clipped, accumulated and stepped.
+    What a method is, `Method` says; how it is evaluated, `EvaluatedMethod`. Here it is trained, the same way for every
+    method: over chunks of tasks, reduced over ranks, scaled, clipped, accumulated and stepped.
 
     Args:
         network: The network that a method trains.
@@ -61,23 +54,9 @@ class Learner(Method):
         self.train_metrics: Variables = {}  # of the newest outer step, still on the device
         self._accumulation = Accumulation(outer.accumulate_batches)
         self.input_spec: dict[str, Any] = {}  # what images must be turned into, by the data or the checkpoint
-        self.temperature = 1.0  # what `predict` divides logits by, so that its answers are as sure as they should be
-        self._newest_classifier = NewestClassifier(self)
         self.logs_this_batch = False  # whether loggers take this batch's values: at every step it took 2 ms
         self._finite = FiniteCheck()
-        self._chunks = TaskChunks(say=self._say)  # of training
-        self._evaluation_chunks = TaskChunks(say=self._say)
-        self._layout_is_kept = False  # by training, or by a checkpoint: another way of computing sums in another order
         self._graphed = GraphedGradient(self.batch_gradient, self.variables) if outer.cuda_graph else None
-
-    @property
-    def task_chunk(self) -> int | None:
-        """Tasks computed at once in training; None before the first episode."""
-        return self._chunks.size
-
-    def classifier(self, support: Support, n_way: int) -> Classifier:
-        """Adapts to T tasks and gives their classifier; its answer for an image depends on no other query."""
-        return Classifier(self, support, n_way, self.temperature)
 
     # ---- Lightning: training
 
@@ -121,20 +100,6 @@ class Learner(Method):
             total = part if total is None else total.plus(part)
         assert total is not None
         return total
-
-    def _lay_out(self, chunks: TaskChunks, episode: Episode) -> None:
-        """Decides at the first episode how tasks are computed, as far as no setting and no checkpoint says it."""
-        if chunks.size is None:
-            fitting = choose_chunk(self.network, episode.support_x, episode.query_x)
-            chunks.size = self.outer.task_chunk or max(1, fitting // self.sets_of_weights)
-            if self.outer.task_strategy == "auto" and not self._layout_is_kept:
-                at_once = min(chunks.size, len(episode.task_id)) * self.sets_of_weights
-                self._chosen_strategy = choose_strategy(self.network, at_once, episode.support_x.shape[2:])
-                self._layout_is_kept = chunks is self._chunks
-
-    def _say(self, line: str) -> None:
-        say = print if self._trainer is None else self.print
-        say(line)
 
     def _chunk_gradient(self, tasks: Episode) -> OuterGradient:
         params = self.variables(len(tasks.task_id))
@@ -194,60 +159,6 @@ class Learner(Method):
         optimizer = self.outer.make_optimizer(p for p in self.parameters() if p.requires_grad)
         steps = planned_steps(self.trainer, self.outer.accumulate_batches)
         return [optimizer], [self.outer.make_schedule(optimizer, steps)]
-
-    # ---- Lightning: evaluation
-
-    @outside_inference_mode
-    def on_validation_epoch_start(self) -> None:
-        """Starts the means of a validation."""
-        self._scores = TaskScores(score_names(self, both_protocols=False), self.device)
-
-    @outside_inference_mode
-    def validation_step(self, episode: Episode, batch_idx: int) -> None:
-        """Scores T validation tasks."""
-        self._score(episode, both_protocols=False)
-
-    def on_validation_epoch_end(self) -> None:
-        """Logs `val/accuracy`, `val/ci95`, `val/loss` and the adaptation curve."""
-        self.log_dict(self._scores.compute("val", (self.objective.score_name,)), prog_bar=True)
-
-    def _score(self, episode: Episode, both_protocols: bool) -> None:
-        episode = self.embedded(episode)
-        self._lay_out(self._evaluation_chunks, episode)
-        for scores, _ in self._evaluation_chunks(lambda tasks: score_tasks(self, tasks, both_protocols), episode):
-            self._scores.update(scores)
-
-    @outside_inference_mode
-    def on_test_epoch_start(self) -> None:
-        """Starts the means of a test."""
-        self._scores = TaskScores(score_names(self, both_protocols=True), self.device)
-
-    @outside_inference_mode
-    def test_step(self, episode: Episode, batch_idx: int) -> None:
-        """Scores T test tasks by both protocols where they differ."""
-        self._score(episode, both_protocols=True)
-
-    def on_test_epoch_end(self) -> None:
-        """Logs `test/accuracy`, `test/ci95`, ..., and both protocols' accuracy and interval where they differ."""
-        score = self.objective.score_name
-        self.log_dict(self._scores.compute("test", (score, f"{score}_transductive", f"{score}_inductive")))
-
-    @outside_inference_mode
-    def predict_step(self, episode: Episode, batch_idx: int) -> dict[str, Tensor]:
-        """Answers the queries of T tasks, inductively; a single task's may come in several batches.
-
-        Returns:
-            "task_id" (T,), "class_id" (T, n_way), "query_y" (T, Q) and "answers" (T, Q, n_way): the classes'
-            probabilities, or in regression the value.
-        """
-        self._lay_out(self._evaluation_chunks, episode)
-        chunks = self._evaluation_chunks(self._newest_classifier, episode)
-        fields = {"task_id": episode.task_id, "class_id": episode.class_id, "query_y": episode.query_y}
-        return fields | {"answers": torch.cat([answers for answers, _ in chunks])}
-
-    def on_predict_end(self) -> None:
-        """Drops the last task's classifier."""
-        self._newest_classifier.forget()
 
     # ---- Lightning: set-up and checkpoints
 

@@ -14,7 +14,7 @@ from modules.functional.task_layout import count_features
 from modules.inference_mode import ordinary, outside_inference_mode
 
 if TYPE_CHECKING:
-    from modules.base import Learner
+    from modules.method import Method
 
 # Numbers in the feature maps computed at once: what a CPU is fastest with, and 2 GB of float32 on a GPU.
 CPU_FEATURES, GPU_FEATURES = 5_000_000, 500_000_000
@@ -35,7 +35,7 @@ class Classifier:
     """
 
     @outside_inference_mode
-    def __init__(self, learner: "Learner", support: Support, n_way: int, temperature: float = 1.0) -> None:
+    def __init__(self, learner: "Method", support: Support, n_way: int, temperature: float = 1.0) -> None:
         check_classes(learner, n_way)
         learner.eval()
         self.learner, self.support, self.n_way, self.temperature = learner, support, n_way, temperature
@@ -67,7 +67,7 @@ class Classifier:
         return torch.cat(outputs, dim=1)[..., : self.n_way].float() / self.temperature
 
 
-def check_classes(learner: "Learner", n_way: int) -> None:
+def check_classes(learner: "Method", n_way: int) -> None:
     """Checks that a learner has an output for each class.
 
     Raises:
@@ -80,7 +80,7 @@ def check_classes(learner: "Learner", n_way: int) -> None:
         )
 
 
-def predict_inductive(learner: "Learner", params: Variables, state: Any, support_x: Tensor, query_x: Tensor) -> Tensor:
+def predict_inductive(learner: "Method", params: Variables, state: Any, support_x: Tensor, query_x: Tensor) -> Tensor:
     """Outputs that do not depend on the other queries.
 
     Where the network normalises by its batch's statistics, each query is normalised in one batch with the support set;
@@ -113,7 +113,7 @@ def predict_inductive(learner: "Learner", params: Variables, state: Any, support
 
 
 def predict_with_support(
-    learner: "Learner", params: Variables, state: Any, support_x: Tensor, queries: Tensor
+    learner: "Method", params: Variables, state: Any, support_x: Tensor, queries: Tensor
 ) -> Tensor:
     """One task's outputs for queries of which each is in one batch with the support set, as a task of its own.
 
@@ -134,7 +134,7 @@ def predict_with_support(
         return learner.predict(params, repeated, batches)[:, -1]
 
 
-def queries_at_once(learner: "Learner", query_x: Tensor, images_each: int) -> int:
+def queries_at_once(learner: "Method", query_x: Tensor, images_each: int) -> int:
     """How many queries fit the device well.
 
     Args:

@@ -12,7 +12,7 @@ from modules.inference_mode import ordinary, outside_inference_mode
 from modules.task_mean import TaskMean
 
 if TYPE_CHECKING:
-    from modules.base import Learner
+    from modules.method import Method
 
 N_TASKS = "n_tasks"
 CURVE_STEPS = (0, 1, 2, 3, 5, 10, 20, 50)  # the inner steps after which the adaptation curve is read
@@ -49,7 +49,7 @@ class TaskScores:
         return logged
 
 
-def score_names(learner: "Learner", both_protocols: bool) -> list[str]:
+def score_names(learner: "Method", both_protocols: bool) -> list[str]:
     """The names of the scores that `score_tasks` gives."""
     score = learner.objective.score_name
     names = ["loss", score, *(f"{score}_after_{step}" for step in curve_steps(learner))]
@@ -58,13 +58,13 @@ def score_names(learner: "Learner", both_protocols: bool) -> list[str]:
     return names
 
 
-def curve_steps(learner: "Learner") -> list[int]:
+def curve_steps(learner: "Method") -> list[int]:
     """The inner steps at which the adaptation curve is read; none for a method without inner steps."""
     last = learner.eval_inner_steps
     return sorted({step for step in CURVE_STEPS if step < last} | {last}) if last else []
 
 
-def score_tasks(learner: "Learner", episode: Episode, both_protocols: bool) -> dict[str, Tensor]:
+def score_tasks(learner: "Method", episode: Episode, both_protocols: bool) -> dict[str, Tensor]:
     """Adapts to each task's support set and scores its queries.
 
     Args:
@@ -101,7 +101,7 @@ def score_tasks(learner: "Learner", episode: Episode, both_protocols: bool) -> d
 
 @outside_inference_mode
 def answers_after(
-    learner: "Learner", task_id: Tensor, support: Support, query_x: Tensor, steps: Collection[int]
+    learner: "Method", task_id: Tensor, support: Support, query_x: Tensor, steps: Collection[int]
 ) -> dict[int, Tensor]:
     """What a learner answers on its way: after some of its inner steps, inductively.
 

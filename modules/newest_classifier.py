@@ -9,7 +9,7 @@ from datamodules.episode import Episode, Support
 from modules.classifier import Classifier
 
 if TYPE_CHECKING:
-    from modules.base import Learner
+    from modules.evaluated_method import EvaluatedMethod
 
 
 class NewestClassifier:
@@ -19,7 +19,7 @@ class NewestClassifier:
         learner: The learner.
     """
 
-    def __init__(self, learner: "Learner") -> None:
+    def __init__(self, learner: "EvaluatedMethod") -> None:
         self._learner = learner
         self.forget()
 
