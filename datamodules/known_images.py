@@ -108,11 +108,13 @@ class KnownImages(EpisodeDataModule):
         named = sorted(set(trained) - set(self.trained_classes()))
         fresh = super().trained_images() if images is None else images
         fresh = fresh[~torch.isin(fresh, self.trained_images())]  # leaks of the own splits are setup()'s
+        found: list[str] = []
         for split in splits:
             classes = self.pools[split].class_id.tolist()
-            for found in seen_in_training(self.bank, split, classes, named, fresh, self.contents):
-                if self.evaluation.leaks != "warn":
-                    raise refusal_of_seen(found)
-                if found not in self.leaks:  # the Trainer asks again
-                    self.leaks.append(found)
-                    self.say(f"warning: {found}")
+            found += seen_in_training(self.bank, split, classes, named, fresh, self.contents)
+        if found and self.evaluation.leaks != "warn":
+            raise refusal_of_seen(found)
+        for line in found:
+            if line not in self.leaks:  # the Trainer asks again
+                self.leaks.append(line)
+                self.say(f"warning: {line}")

@@ -93,11 +93,11 @@ def seen_in_training(
     return found
 
 
-def refusal_of_seen(found: str) -> LeakError:
+def refusal_of_seen(found: Iterable[str]) -> LeakError:
     """What stops a score on what was trained on."""
     return LeakError(
-        f"no result would mean anything: {found}. Score it on other images, as by the split that it was trained with, "
-        "or set data.evaluation.leaks to warn, and the results say so."
+        f"no result would mean anything: {'; '.join(found)}. Score it on other images, as by the split that it was "
+        "trained with, or set data.evaluation.leaks to warn, and the results say so."
     )
 
 
