@@ -20,7 +20,7 @@ DIVIDING = (
     "model_parallel",
 )
 OTHER_DEVICES = ("mps", "tpu", "xla", "hpu")
-OTHER_ACCELERATORS = {"tpu": XLAAccelerator, "mps": MPSAccelerator}  # that Lightning's "auto" prefers
+OTHER_ACCELERATORS: dict[str, Any] = {"tpu": XLAAccelerator, "mps": MPSAccelerator}  # that Lightning's "auto" prefers
 
 DEFAULTS: dict[str, Any] = {
     "accelerator": "auto",

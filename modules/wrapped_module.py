@@ -6,7 +6,7 @@ import torch
 from pytorch_lightning.utilities.seed import isolate_rng
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import is_lazy
 
 from modules.backbones import Backbone
 from modules.checkpoint_arguments import check_given
@@ -89,7 +89,7 @@ def probed_dim(network: nn.Module, input_shape: tuple[int, ...]) -> int:
         ValueError: If it takes none of them, or gives something else than a tensor of a row for each example.
     """
     name, tried = type(getattr(network, "module", network)).__name__, []
-    if any(isinstance(value, UninitializedTensorMixin) for value in [*network.parameters(), *network.buffers()]):
+    if any(is_lazy(value) for value in [*network.parameters(), *network.buffers()]):
         raise ValueError(
             f"the backbone {name} has layers whose size is still open, such as LazyLinear: run it on one example "
             "before you give it."

@@ -8,4 +8,5 @@ import pytorch_lightning as pl
 def plain_trainer(**settings: Any) -> pl.Trainer:
     """One that prints and writes nothing unless it is told to."""
     quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-    return pl.Trainer(**({"accelerator": "cpu", "enable_checkpointing": False} | quiet | settings))
+    quiet |= {"accelerator": "cpu", "enable_checkpointing": False}
+    return pl.Trainer(**(quiet | settings))

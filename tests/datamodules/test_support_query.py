@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -219,25 +220,26 @@ def test_without_a_query_there_is_support_but_nothing_to_predict(folders: Path):
 # ---- from Python, without the command line
 
 
-def trained(**arguments) -> ProtoNet:
+def trained() -> ProtoNet:
     """A ProtoNet after one step on drawn characters."""
     learner = ProtoNet(Conv4(filters=4, downsample="pool", reduce="flatten", running_stats=True))
     data = Glyphs(n_way=3, meta_batch_size=2, evaluation=Evaluation(n_val_tasks=1, n_test_tasks=1))
-    trainer = plain_trainer(max_steps=1, **arguments)
+    trainer = plain_trainer(max_steps=1)
     trainer.fit(learner, data)
     learner.trainer = trainer
     return learner
 
 
 def answers(learner: ProtoNet, data: SupportQuery, checkpoint: Path | None = None) -> torch.Tensor:
-    batches = plain_trainer().predict(learner, data, ckpt_path=checkpoint)
+    batches: Any = plain_trainer().predict(learner, data, ckpt_path=checkpoint)
     return torch.cat([batch["answers"] for batch in batches], dim=1)
 
 
 def test_it_takes_its_input_from_the_learner_it_is_given_with(folders: Path, tmp_path: Path):
     learner = trained()
     learner.trainer.save_checkpoint(tmp_path / "run.ckpt")
-    data = SupportQuery(folders / "support", folders / "query", batch_size=4)
+    folder: Any = folders  # a Path where the configuration has text
+    data = SupportQuery(folder / "support", folder / "query", batch_size=4)
     expected = answers(learner, data)
     assert expected.shape == (1, 11, 3)
     assert data.input_spec() == Glyphs().input_spec()
@@ -248,7 +250,7 @@ def test_it_takes_its_input_from_the_learner_it_is_given_with(folders: Path, tmp
 
 
 def test_another_learner_reads_the_images_its_own_way(folders: Path):
-    data = SupportQuery(folders / "support", folders / "query")
+    data = SupportQuery(str(folders / "support"), str(folders / "query"))
     answers(trained(), data)
     colour = ProtoNet(Conv4(3, 4, image_size=16, downsample="pool", reduce="flatten", running_stats=True))
     answers(colour, data)
@@ -256,7 +258,7 @@ def test_another_learner_reads_the_images_its_own_way(folders: Path):
 
 
 def test_a_learner_that_takes_no_images_is_refused(folders: Path):
-    data = SupportQuery(folders / "support", folders / "query")
+    data = SupportQuery(str(folders / "support"), str(folders / "query"))
     with pytest.raises(ValueError, match="does not know what images are turned into"):
         plain_trainer().predict(MAML(3, MLP()), data)
     with pytest.raises(ValueError, match="to test on your own classes"):

@@ -41,7 +41,7 @@ def make(kind: Callable[..., Learner], n_way: int, running_stats: bool = True) -
     torch.manual_seed(0)
     backbone = MLP(widths=(8,)) if n_way == 1 else TwoBlocks(running_stats)
     arguments: dict[str, Any] = {"backbone": backbone, **SHORT.get(kind.__name__, {})}
-    if "n_way" in kind.__init__.__annotations__:  # type: ignore[misc]
+    if "n_way" in kind.__init__.__annotations__:
         arguments["n_way"] = n_way
     return kind(**arguments)
 
@@ -103,7 +103,7 @@ def test_gradients_of_torch_func_are_not_zero(loading: Loading) -> None:
         make(ByTorchFunc, 3),
     )
     assert_equal_in_both_modes(learner, data)
-    untouched = make(ByTorchFunc, 3)
+    untouched: Any = make(ByTorchFunc, 3)
     untouched.inner_lr = untouched.eval_inner_lr = 0.0
     assert evaluated(learner, data, True)[0] != evaluated(untouched, data, True)[0]
 

@@ -148,7 +148,7 @@ def test_a_csv_file_and_the_learning_rate(tmp_path: Path) -> None:
 
 
 def test_progress_bars_and_summaries(capsys: pytest.CaptureFixture[str]) -> None:
-    shown = {"enable_progress_bar": True, "enable_model_summary": True}
+    shown: dict[str, Any] = {"enable_progress_bar": True, "enable_model_summary": True}
     fitted(max_epochs=1, **shown)
     fitted(max_epochs=1, callbacks=[RichProgressBar()], **shown)
     assert "val/accuracy" in capsys.readouterr().out

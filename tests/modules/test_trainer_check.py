@@ -26,7 +26,7 @@ from tests.plain_trainer import plain_trainer
 from tests.training_runs import make_learner
 
 
-def without_hardware(kind: type[Any]) -> Any:
+def without_hardware(kind: Any) -> Any:
     """An object of a class whose constructor asks for what is not installed here."""
     return kind.__new__(kind)
 
@@ -109,5 +109,6 @@ def test_a_loader_of_episodes_is_taken() -> None:
     data.setup("fit")
     episode = data.episode("train", torch.arange(4))
     trainer: pl.Trainer = plain_trainer(max_steps=2)
-    trainer.fit(make_learner("maml", 1), DataLoader([episode, episode], batch_size=None))
+    batches: Any = [episode, episode]
+    trainer.fit(make_learner("maml", 1), DataLoader(batches, batch_size=None))
     assert trainer.global_step == 2

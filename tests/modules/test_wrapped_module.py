@@ -17,12 +17,12 @@ from tests.plain_trainer import plain_trainer
 from tests.training_runs import same, state_of
 
 
-def with_maps() -> nn.Module:
+def with_maps() -> Any:
     """A network whose features are maps and which looks at its batch in training."""
     return nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.BatchNorm2d(3), nn.ReLU(), nn.Dropout(0.5), nn.MaxPool2d(2))
 
 
-NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
+NETWORKS: dict[str, tuple[Callable[[], Any], int]] = {
     "flattened images": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 5), nn.ReLU()), 5),
     "pooled maps": (lambda: nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1)), 4),
     "padded": (lambda: nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.AdaptiveMaxPool2d(2), nn.Flatten()), 8),
@@ -33,14 +33,14 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
 @pytest.mark.parametrize("kind", [MAML, ProtoNet])
 def test_it_trains_tests_and_predicts(kind: Any, name: str) -> None:
     network, length = NETWORKS[name]
-    learner = kind(n_way=3, backbone=network()) if kind is MAML else kind(network())
+    learner: Any = kind(n_way=3, backbone=network()) if kind is MAML else kind(network())
     assert learner.backbone.feature_dim == length
     before = state_of(learner)
     trainer, data = plain_trainer(max_steps=1), make_data()
     trainer.fit(learner, datamodule=data)
     assert not same(before, state_of(learner))
     trainer.test(learner, datamodule=data, verbose=False)
-    answers = trainer.predict(learner, datamodule=data)
+    answers: Any = trainer.predict(learner, datamodule=data)
     assert answers[0]["answers"].shape == (8, 6, 3)
 
 
@@ -61,25 +61,30 @@ class Counting(nn.Module):
         self.layers = with_maps()
         self.register_buffer("passes", torch.zeros(()))
 
+    passes: Tensor
+
     def forward(self, images: Tensor) -> Tensor:
         """Images to maps."""
         self.passes += 1
-        return self.layers(images) + torch.rand(1) + random.random() + np.random.rand()  # noqa: NPY002  (the global state)
+        outputs: Tensor = self.layers(images)
+        return outputs + torch.rand(1) + random.random() + np.random.rand()  # noqa: NPY002  (the global state)
 
 
 @pytest.mark.parametrize("trains", [True, False])
 def test_finding_out_changes_nothing(trains: bool) -> None:
     network = Counting()
-    network.layers[1].train(trains)
+    network.layers.get_submodule("1").train(trains)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     modes = [layer.training for layer in network.modules()]
-    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002
+    of_numpy: Any = np.random.get_state()  # noqa: NPY002
+    states = torch.get_rng_state(), random.getstate(), of_numpy[1].copy()
     assert as_backbone(network).feature_dim == 3 * 14 * 14
     assert same(before, network.state_dict())
     assert modes == [layer.training for layer in network.modules()]
     assert torch.equal(states[0], torch.get_rng_state())
     assert states[1] == random.getstate()
-    assert np.array_equal(states[2], np.random.get_state()[1])  # noqa: NPY002
+    of_numpy = np.random.get_state()  # noqa: NPY002
+    assert np.array_equal(states[2], of_numpy[1])
 
 
 def test_the_size_of_the_data_is_checked_before_it_is_trained_on() -> None:
@@ -92,7 +97,7 @@ def test_the_size_of_the_data_is_checked_before_it_is_trained_on() -> None:
 
 
 def test_other_channels_are_refused_before_training() -> None:
-    colour = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1))
+    colour: Any = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1))
     with pytest.raises(ValueError, match=r"Sequential cannot take an example of shape \(1, 8, 8\)"):
         plain_trainer(max_steps=1).fit(MAML(3, colour), datamodule=make_data())
 
@@ -139,7 +144,7 @@ def test_a_checkpoint_is_loaded_with_the_module_alone(kind: Any, tmp_path: Path,
     with pytest.raises(ValueError, match=r"given its backbone as a module \(Sequential\).*backbone=\.\.\."):
         kind.load_from_checkpoint(path, weights_only=weights_only)
     loaded = kind.load_from_checkpoint(path, backbone=network(), weights_only=weights_only)
-    again = plain_trainer().predict(loaded, datamodule=make_data())
+    again: Any = plain_trainer().predict(loaded, datamodule=make_data())
     assert all(torch.equal(a["answers"], b["answers"]) for a, b in zip(answers, again, strict=True))
 
 
