@@ -1,7 +1,7 @@
 """The precision of products of float32 matrices and of float32 convolutions: what it is, and how it is set."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, Literal, get_args
 
 import torch
@@ -31,8 +31,9 @@ def set_matmul_precision(precision: MatmulPrecision) -> None:
         raise ValueError(f"matmul_precision must be one of {', '.join(get_args(MatmulPrecision))}, got {precision!r}.")
     torch.set_float32_matmul_precision(precision)
     torch.backends.cudnn.allow_tf32 = precision != "highest"
-    with suppress(AttributeError):  # before PyTorch 2.9
-        torch.backends.mkldnn.conv.fp32_precision = _ON_CPU[precision]
+    on_cpu = _settings("mkldnn", "conv")
+    if on_cpu is not None:
+        on_cpu.fp32_precision = _ON_CPU[precision]
 
 
 def matmul_precision_on(device: str) -> str:

@@ -30,7 +30,7 @@ class Own(Backbone):
 class OfOwn(Learner):
     """A user's learner."""
 
-    def __init__(  # type: ignore[no-untyped-def]
+    def __init__(
         self, anything: Any = None, untyped=None, backbone: Backbone | None = None, names: list[str] | None = None
     ) -> None:
         raise NotImplementedError

@@ -118,9 +118,13 @@ class Noisy(nn.Module):
 class Keeps(nn.Module):
     """Counts its calls in a buffer and in an attribute, and keeps what it has computed, in the precision of then."""
 
+    count: Tensor
+    mean: Tensor
+
     def __init__(self) -> None:
         super().__init__()
-        self.layer, self.calls, self.scale = nn.Linear(4, 4), 0, None
+        self.layer, self.calls = nn.Linear(4, 4), 0
+        self.scale: Tensor | None = None
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
         self.register_buffer("mean", torch.zeros(4))
 
