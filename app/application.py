@@ -33,6 +33,7 @@ from app.runs.predictions import PredictionsFile
 from app.runs.progress import RunProgress
 from app.runs.report import report
 from app.runs.throughput import Throughput
+from app.runs.time_limit import with_time_limit
 from app.signals import StopSignals
 from datamodules import SupportQuery
 from datamodules.episode import CLASSIFICATION
@@ -89,7 +90,10 @@ class Application(CommandLine):
         if self.command != "fit":  # nothing to save, to stop or to draw
             self._parser(self.command).callback_keys.clear()
             kwargs["enable_checkpointing"] = False
-        return super().instantiate_trainer(logger=False, **kwargs)
+        trainer = super().instantiate_trainer(logger=False, **kwargs)
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # Lightning sets it undeclared
+        trainer.callbacks = with_time_limit(callbacks, options.get("max_time"))  # type: ignore[attr-defined]
+        return trainer
 
     def after_instantiate_classes(self) -> None:
         """Loads the data and checks that everything fits, and only then makes the run's folder."""

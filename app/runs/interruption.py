@@ -1,19 +1,15 @@
 """A signal stops a run between two steps, or in the middle of a validation, with its state saved."""
 
-import time
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from app.checkpoints.run_checkpoint import RunCheckpoint
 from app.errors import InterruptedRun
+from app.runs.rank_agreement import RankAgreement
 from app.signals import StopSignals
-from modules.ranks import reduced
 from modules.resume_point import begin_with_validation
-
-RANKS_AGREE_EVERY = 1.0  # seconds, about; ranks that stopped at different steps would wait for each other for ever
 
 
 class Interruption(Callback):
@@ -28,16 +24,14 @@ class Interruption(Callback):
         self.signals, self.how_to_go_on = signals, how_to_go_on
         self._stop = False  # agreed by all ranks
         self._validating = False
-        self._batches = 0
-        self._agreed = (0, 0.0)  # batches and seconds when the ranks last asked each other
-        self._next_agreement = 1
+        self._agreement = RankAgreement()  # ranks that stopped at different steps would wait for each other for ever
 
     # ---- whose handlers: Lightning puts its own in place when a Trainer begins
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.signals.install()
         self.signals.postponed = True
-        self._agreed = (self._batches, time.monotonic())
+        self._agreement.start()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.signals.postponed = False
@@ -51,8 +45,8 @@ class Interruption(Callback):
     # ---- training
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
-        self._batches += 1
-        self._stop = self._stop or self._ranks_agree(trainer)
+        came = self._agreement.after_batch(trainer, self.signals.number is not None)
+        self._stop = self._stop or came
         if self._stop and not pl_module.validation_is_due:
             self._save(trainer)
 
@@ -61,22 +55,8 @@ class Interruption(Callback):
             self._end(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._next_agreement = 0
-        if self._stop or self._ranks_agree(trainer):
+        if self._stop or self._agreement.ask(trainer, self.signals.number is not None):
             self._end(trainer)
-
-    def _ranks_agree(self, trainer: Trainer) -> bool:
-        """Whether a signal has come to any rank; asked about once a second, because asking takes time."""
-        stop = self.signals.number is not None
-        if trainer.world_size == 1 or self._batches < self._next_agreement:
-            return stop and trainer.world_size == 1
-        batches, since = self._agreed
-        seconds = (time.monotonic() - since) / max(1, self._batches - batches)
-        asked = torch.tensor([float(stop), seconds], device=trainer.strategy.root_device)
-        any_stop, slowest = reduced(asked, trainer.strategy, "max").tolist()
-        self._agreed = (self._batches, time.monotonic())
-        self._next_agreement = self._batches + max(1, min(100, int(RANKS_AGREE_EVERY / max(slowest, 1e-6))))
-        return any_stop > 0
 
     # ---- validation, which may take minutes
 

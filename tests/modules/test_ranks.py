@@ -6,10 +6,13 @@ from typing import Any
 from unittest import mock
 
 import pytest
+import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.strategies import DDPStrategy
 
 from app.runs.interruption import Interruption
+from app.runs.time_limit import TimeLimit, with_time_limit
 from app.signals import StopSignals
 from modules.outer_gradient import OuterGradient
 from modules.ranks import reduced
@@ -43,7 +46,8 @@ def counted() -> Iterator[dict[str, int]]:
 
 
 def train_and_count(n_steps: int) -> dict[str, int]:
-    trainer = make_trainer(Interruption(StopSignals(), str), max_steps=n_steps, val_check_interval=1000)
+    callbacks = (Interruption(StopSignals(), str), TimeLimit(duration={"hours": 1}))
+    trainer = make_trainer(*callbacks, max_steps=n_steps, val_check_interval=1000)
     with counted() as calls:
         trainer.fit(make_learner("maml", seed=1), datamodule=make_data())
     return calls
@@ -55,6 +59,26 @@ def test_an_outer_step_has_one_reduction_and_no_barrier(rank_pair: RankGroup) ->
         growth = {name: more[name] - less[name] for name in more}
         assert 40 <= growth.pop("all_reduce") < 60  # and one now and then that asks for signals
         assert set(growth.values()) == {0}
+
+
+def steps_until_the_time_is_over() -> int:
+    """On one rank alone."""
+    trainer = make_trainer(TimeLimit(duration={"seconds": 1 if rank() else 3600}), max_steps=100_000)
+    trainer.fit(make_learner("protonet", seed=1), datamodule=make_data())
+    return trainer.global_step
+
+
+def test_all_ranks_stop_after_the_same_step_when_the_time_is_over(rank_pair: RankGroup) -> None:
+    first, second = rank_pair(steps_until_the_time_is_over)
+    assert 0 < first == second < 100_000
+
+
+def test_the_time_limit_takes_the_place_of_lightnings() -> None:
+    trainer = pl.Trainer(max_time="00:00:01:30", accelerator="cpu", logger=False, enable_checkpointing=False)
+    (timer,) = [c for c in with_time_limit(trainer.callbacks, "00:00:01:30") if isinstance(c, Timer)]
+    assert isinstance(timer, TimeLimit)
+    assert timer.state_key == Timer().state_key
+    assert timer.time_remaining() == 90
 
 
 def train(by_lightning: bool) -> State:
