@@ -57,7 +57,7 @@ def test_an_outer_step_has_one_reduction_and_no_barrier(rank_pair: RankGroup) ->
     few, many = rank_pair(train_and_count, 2), rank_pair(train_and_count, 42)
     for less, more in zip(few, many, strict=True):
         growth = {name: more[name] - less[name] for name in more}
-        assert 40 <= growth.pop("all_reduce") < 60  # and one now and then that asks for signals
+        assert 40 <= growth.pop("all_reduce") <= 120  # a slow machine asks for signals and for the time after each step
         assert set(growth.values()) == {0}
 
 
