@@ -132,8 +132,9 @@ class Application(CommandLine):
         if self.command in ("predict", "export"):
             self._prepare_answers(built["answers"])
         self.trainer.loggers = self._loggers()
-        profiler = self.trainer.profiler  # type: ignore[attr-defined]  # Lightning sets it without declaring it
-        if not isinstance(profiler, PassThroughProfiler) and profiler.filename is None:  # its log is not shown
+        profiler: Any = self.trainer.profiler  # type: ignore[attr-defined]  # Lightning sets it without declaring it
+        if not isinstance(profiler, PassThroughProfiler) and profiler.filename is None:
+            # It would say what it found in a log of Lightning's, of which only warnings are shown.
             profiler.dirpath, profiler.filename = self.run.path, "profile"
 
     def _build_again(self) -> None:

@@ -26,13 +26,7 @@ from modules.resume_point import (
     rewind_to_outer_step,
 )
 from modules.run_length import planned_steps
-from modules.training_count import (
-    batches_trained,
-    begin_batch,
-    logs_this_step,
-    validate_by_outer_steps,
-    validation_is_due,
-)
+from modules.training_count import batches_trained, begin_batch, begin_training, logs_this_step, validation_is_due
 
 
 class Learner(EvaluatedMethod):
@@ -74,7 +68,7 @@ class Learner(EvaluatedMethod):
         """Begins at an outer step: what an earlier fit has accumulated since its last one is dropped."""
         super().on_train_start()
         self._accumulation.begin(batches_trained(self.trainer))
-        validate_by_outer_steps(self.trainer, self.outer.accumulate_batches)
+        begin_training(self.trainer, self.outer.accumulate_batches)
 
     def on_train_batch_start(self, batch: Episode, batch_idx: int) -> None:
         """Sets the batch's number for the loggers and the state of torch's generators."""
@@ -108,11 +102,7 @@ class Learner(EvaluatedMethod):
         return OuterGradient(gradients, task_means({name: params[name] for name in self.updated_buffers()}), metrics)
 
     def _outer_step(self) -> bool:
-        """Moves weights, buffers and schedule; where float16's scaler leaves the step out, nothing, and gives False.
-
-        Raises:
-            NotFiniteError: Where loss or gradient is not finite.
-        """
+        """Moves weights, buffers and schedule; where float16's scaler leaves the step out, nothing, and gives False."""
         optimizer, scale = self.optimizers(), self.loss_scale()
         assert isinstance(optimizer, LightningOptimizer)
         step, is_scaled = self.global_step + 1, not isinstance(scale, float)
@@ -163,9 +153,7 @@ class Learner(EvaluatedMethod):
     # ---- Lightning: set-up and checkpoints
 
     def setup(self, stage: str) -> None:
-        """Takes the objective from the data and checks that data, network and Trainer fit the learner.
-
-        Nothing is left of what an earlier use with a Trainer found out about its data and its steps.
+        """Forgets an earlier use, takes the objective from the data and checks that data, network and Trainer fit.
 
         Raises:
             ValueError: If they do not.

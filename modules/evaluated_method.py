@@ -6,12 +6,11 @@ from torch import Tensor, nn
 from datamodules.episode import Episode, Support
 from modules.classifier import Classifier
 from modules.evaluation import TaskScores, score_names, score_tasks
-from modules.functional.task_layout import choose_chunk, choose_strategy
 from modules.inference_mode import outside_inference_mode
 from modules.method import Method
 from modules.newest_classifier import NewestClassifier
 from modules.outer_loop import OuterLoop
-from modules.task_chunks import TaskChunks
+from modules.task_chunks import TaskChunks, chunk_for, strategy_for
 
 
 class EvaluatedMethod(Method):
@@ -42,11 +41,9 @@ class EvaluatedMethod(Method):
     def _lay_out(self, chunks: TaskChunks, episode: Episode) -> None:
         """Decides at the first episode how tasks are computed, as far as no setting and no checkpoint says it."""
         if chunks.size is None:
-            fitting = choose_chunk(self.network, episode.support_x, episode.query_x)
-            chunks.size = self.outer.task_chunk or max(1, fitting // self.sets_of_weights)
+            chunks.size = chunk_for(self, episode)
             if self.outer.task_strategy == "auto" and not self._layout_is_kept:
-                at_once = min(chunks.size, len(episode.task_id)) * self.sets_of_weights
-                self._chosen_strategy = choose_strategy(self.network, at_once, episode.support_x.shape[2:])
+                self._chosen_strategy = strategy_for(self, episode, chunks.size)
                 self._layout_is_kept = chunks is self._chunks
 
     def _say(self, line: str) -> None:

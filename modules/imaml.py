@@ -17,8 +17,10 @@ class IMAML(GradientLearner):
     """Learns an initialisation to which the inner loop is held by a spring, through the optimum that this makes.
 
     The inner loop descends the support loss plus lambda / 2 |phi - theta|^2. At its minimum the outer gradient solves
-    (I + H / lambda) x = g, with H the Hessian of the support loss and g the gradient of the query loss, both at phi; a
-    few conjugate gradients do it. Memory does not grow with the inner steps.
+    (I + H / lambda) x = g, with H the Hessian of the support loss and g the gradient of the query loss, both at phi.
+    Where the inner loop stops early, phi is no minimum and the matrix may be indefinite, so that conjugate gradients do
+    not solve it. A few of them solve the damped ((1 + cg_damping) I + H / (lambda + lam_damping)) x = g instead. Memory
+    does not grow with the inner steps.
 
     Args:
         n_way: Classes of a task: outputs of the network.
@@ -28,13 +30,14 @@ class IMAML(GradientLearner):
         eval_inner_steps: Inner steps in evaluation; None: `inner_steps`.
         regularisation: lambda, the spring's strength.
         cg_steps: Conjugate gradients; 0: x = g, first order.
-        cg_damping: Added to I: H is no minimum's where the inner loop stops early.
+        cg_damping: Added to I; 0: equation (6).
+        lam_damping: Added to lambda where H is divided by it; 0: equation (6).
         transductive: Whether the headline score normalises a task's queries together.
         outer: The outer loop.
 
     Reference:
         Rajeswaran, Finn, Kakade and Levine, "Meta-Learning with Implicit Gradients", NeurIPS 2019, Algorithms 1 and 2,
-        equations (3) and (6).
+        equations (3) and (6); both dampings are those of the authors' code (`matrix_evaluator`).
     """
 
     through_steps = False
@@ -49,6 +52,7 @@ class IMAML(GradientLearner):
         regularisation: float = 2.0,
         cg_steps: int = 5,
         cg_damping: float = 1.0,
+        lam_damping: float = 10.0,
         transductive: bool = True,
         outer: OuterLoop = OuterLoop(),
     ) -> None:
@@ -58,13 +62,13 @@ class IMAML(GradientLearner):
                 f"inner_lr = {inner_lr} times regularisation = {regularisation} must be below 2: the spring alone "
                 "would swing ever wider."
             )
-        for name, value in (("cg_steps", cg_steps), ("cg_damping", cg_damping)):
+        for name, value in (("cg_steps", cg_steps), ("cg_damping", cg_damping), ("lam_damping", lam_damping)):
             if value < 0:
                 raise ValueError(f"{name} must be 0 or more, got {value}.")
         super().__init__(n_way, backbone, inner_steps, eval_inner_steps, transductive, outer)
         self.save_hyperparameters()
         self.inner_lr, self.regularisation = inner_lr, regularisation
-        self.cg_steps, self.cg_damping = cg_steps, cg_damping
+        self.cg_steps, self.cg_damping, self.lam_damping = cg_steps, cg_damping, lam_damping
 
     def rule(self, params: Variables) -> Update:
         """Gradient descent."""
@@ -78,7 +82,7 @@ class IMAML(GradientLearner):
     def outer_gradients(
         self, params: Variables, episode: Episode, noise: Tensor | None
     ) -> tuple[Variables, dict[str, Tensor]]:
-        """The implicit gradient, equation (6), a mean over the T tasks."""
+        """The damped implicit gradient, a mean over the T tasks."""
         n_way = episode.class_id.shape[1]
         *_, state = self.adapt(params, episode.support, n_way, self.inner_steps, noise)
         adapted = {name: value.detach().requires_grad_() for name, value in state.items()}  # (T, *shape)
@@ -92,11 +96,12 @@ class IMAML(GradientLearner):
             support_outputs = self.predict(copies, adapted, episode.support_x)[..., :n_way]
             support_loss = self.objective.loss(support_outputs, episode.support_y).mean(1)  # (T,)
             total = support_loss.sum() * scale
+            strength = self.regularisation + self.lam_damping
             gradient = _flat(torch.autograd.grad(total, list(adapted.values()), create_graph=True))
 
             def product(vector: Tensor) -> Tensor:
                 hessian = torch.autograd.grad(gradient, list(adapted.values()), vector, retain_graph=True)
-                return (1 + self.cg_damping) * vector + _flat(hessian) / (scale * self.regularisation)
+                return (1 + self.cg_damping) * vector + _flat(hessian) / (scale * strength)
 
             solution = conjugate_gradient(product, right, self.cg_steps)
         sizes = [value[0].numel() for value in adapted.values()]

@@ -1,11 +1,16 @@
 """How many tasks are computed at once: bounds the memory and changes no result."""
 
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
 from datamodules.episode import Episode
+from modules.functional.networks import Strategy
+from modules.functional.task_layout import choose_chunk, choose_strategy
+
+if TYPE_CHECKING:
+    from modules.method import Method
 
 Result = TypeVar("Result")
 
@@ -63,6 +68,18 @@ class TaskChunks:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         self.say(f"Out of memory with {n_tasks} tasks at once: going on with {self.size} (outer.task_chunk).")
+
+
+def chunk_for(learner: "Method", episode: Episode) -> int:
+    """How many tasks like those of an episode a learner computes at once."""
+    fitting = choose_chunk(learner.network, episode.support_x, episode.query_x)
+    return learner.outer.task_chunk or max(1, fitting // learner.sets_of_weights)
+
+
+def strategy_for(learner: "Method", episode: Episode, size: int) -> Strategy:
+    """The fastest way in which a learner computes `size` tasks like those of an episode."""
+    at_once = min(size, len(episode.task_id)) * learner.sets_of_weights
+    return choose_strategy(learner.network, at_once, episode.support_x.shape[2:])
 
 
 def _records_a_graph() -> bool:

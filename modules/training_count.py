@@ -11,10 +11,10 @@ from pytorch_lightning import Trainer
 def batches_trained(trainer: Trainer) -> int:
     """The batches that a Trainer has trained on, over all epochs, without one that an interruption broke off."""
     total = trainer.fit_loop.epoch_loop.batch_progress.total
-    return total.processed  # type: ignore[attr-defined,no-any-return]  # Lightning declares the base class
+    return total.processed  # type: ignore[attr-defined]  # Lightning declares the base class
 
 
-def validate_by_outer_steps(trainer: Trainer, accumulate_batches: int) -> None:
+def begin_training(trainer: Trainer, accumulate_batches: int) -> None:
     """Makes a val_check_interval that is a whole number count outer steps."""
     interval = trainer.val_check_interval
     if isinstance(interval, int) and trainer.val_check_batch is not None:

@@ -44,7 +44,7 @@ class RunDashboard(WandbLogger):
     @property
     def where(self) -> str:
         """One line that says where the log is."""
-        run = self._experiment
+        run: Any = self._experiment
         return f"W&B: {f'offline; upload with: {sync_command(run)}' if run.offline else run.url}"
 
     @property

@@ -1,6 +1,7 @@
 """iMAML against dense linear algebra, and against the derivative of where the inner loop ends."""
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -44,19 +45,34 @@ def inner_optimum(network: nn.Module, start: Tensor, x: Tensor, y: Tensor, lr: f
     return phi.detach()
 
 
-@pytest.mark.parametrize("strategy", ["batched", "vmap", "loop"])
-@pytest.mark.parametrize("damping", [0.0, 1.0])
-def test_the_outer_gradient_solves_the_dense_system(episode: Episode, strategy: str, damping: float) -> None:
-    learner = make(strategy, inner_lr=0.02, inner_steps=5, regularisation=30.0, cg_steps=60, cg_damping=damping)
+@pytest.mark.parametrize(
+    ("strategy", "spring", "damping", "lam_damping"),
+    [
+        ("batched", 30.0, 0.0, 0.0),
+        ("vmap", 30.0, 1.0, 0.0),
+        ("loop", 30.0, 0.0, 0.0),
+        ("batched", 2.0, 1.0, 10.0),
+        ("loop", 2.0, 1.0, 10.0),
+    ],
+)
+def test_the_outer_gradient_solves_the_dense_system(
+    episode: Episode, strategy: str, spring: float, damping: float, lam_damping: float
+) -> None:
+    """The last are the authors' settings: without the damping of lambda that matrix is indefinite."""
+    settings = {"regularisation": spring, "cg_damping": damping, "lam_damping": lam_damping}
+    learner = make(strategy, inner_lr=0.02, inner_steps=5, cg_steps=60, **settings)
     network = copy.deepcopy(learner.network)
     start = torch.cat([value.detach().flatten() for value in network.parameters()])
     solutions = []
     for support_x, support_y, query_x, query_y in zip(*episode[:4], strict=True):
-        phi = inner_optimum(network, start, support_x, support_y, 0.02, 30.0, 5)
+        phi = inner_optimum(network, start, support_x, support_y, 0.02, spring, 5)
         hessian = torch.autograd.functional.hessian(lambda v: loss_at(network, v, support_x, support_y), phi)  # noqa: B023
         query_loss = loss_at(network, phi.requires_grad_(), query_x, query_y)
         (gradient,) = torch.autograd.grad(query_loss, phi)
-        matrix = (1 + damping) * torch.eye(len(phi), dtype=torch.float64) + hessian / 30
+        identity = torch.eye(len(phi), dtype=torch.float64)
+        matrix = (1 + damping) * identity + hessian / (spring + lam_damping)
+        undamped = (1 + damping) * identity + hessian / spring
+        assert bool(torch.linalg.eigvalsh(undamped).min() < 0) == (spring == 2.0)
         assert torch.linalg.eigvalsh(matrix).min() > 0  # else no minimum, and conjugate gradients need not solve it
         solutions.append(torch.linalg.solve(matrix, gradient))
     expected = torch.stack(solutions).mean(0)
@@ -65,7 +81,7 @@ def test_the_outer_gradient_solves_the_dense_system(episode: Episode, strategy: 
 
 
 def test_at_the_inner_optimum_it_is_the_derivative_of_the_query_loss(episode: Episode) -> None:
-    learner = make(inner_lr=0.02, inner_steps=200, regularisation=30.0, cg_steps=60, cg_damping=0.0)
+    learner = make(inner_lr=0.02, inner_steps=200, regularisation=30.0, cg_steps=60, cg_damping=0.0, lam_damping=0.0)
     network, task = learner.network, episode.tasks(0, 1)
     start = torch.cat([value.detach().flatten() for value in network.parameters()])
     ours = torch.cat([value.flatten() for value in learner.batch_gradient(task).gradients.values()])
@@ -113,3 +129,22 @@ def test_conjugate_gradients_solve_every_task_and_stop_where_solved() -> None:
 def test_a_direction_that_does_not_curve_upwards_is_left() -> None:
     solution = conjugate_gradient(lambda v: -v, torch.ones(1, 4), 3)
     assert torch.equal(solution, torch.zeros(1, 4))
+
+
+def test_five_conjugate_gradients_do_with_the_authors_dampings(
+    episode: Episode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With 16 steps of 0.1 and lambda = 2, the defaults and the paper's."""
+    residuals: list[Tensor] = []
+
+    def watched(product: Callable[[Tensor], Tensor], right: Tensor, steps: int) -> Tensor:
+        solution = conjugate_gradient(product, right, steps)
+        residuals.append((product(solution) - right).norm(dim=1) / right.norm(dim=1))
+        return solution
+
+    monkeypatch.setattr("modules.imaml.conjugate_gradient", watched)
+    make().batch_gradient(episode)
+    make(lam_damping=0.0).batch_gradient(episode)
+    damped, undamped = residuals
+    assert damped.max() < 0.05
+    assert undamped.max() > 1

@@ -105,7 +105,7 @@ def test_a_single_tasks_classifier_is_made_once() -> None:
         made.append(1)
         return classifier(*arguments)
 
-    learner.classifier = counted  # type: ignore[method-assign]
+    learner.classifier = counted  # type: ignore[method-assign,assignment]
     episode = make_episode(1, k_shot=2, n_query=3)
     for _ in range(3):
         answers_of(learner, episode)

@@ -66,8 +66,8 @@ def test_names_and_other_arguments_pass() -> None:
 @pytest.mark.parametrize("distance", ["euclidean", "cosine"])
 def test_protonets_distances_under_autocast_are_those_of_its_embeddings(distance: str) -> None:
     """The embedding is bfloat16's; from there on nothing is lost."""
-    learner = make_learner("protonet", seed=1).eval()
-    learner.distance = distance  # type: ignore[assignment]
+    learner: Any = make_learner("protonet", seed=1).eval()
+    learner.distance = distance
     learner.scale = nn.Parameter(torch.tensor(10.0))
     episode = make_episode(2, k_shot=2, n_query=3)
     support, query = episode.support_x.float(), episode.query_x.float()
