@@ -29,9 +29,10 @@ class OuterLoop:
         gamma: Factor of the "step" schedule.
         clip_norm: Bound on the gradient's norm; None: none.
         clip_value: Bound on each component of the gradient; None: none.
-        accumulate_batches: Batches whose gradients are averaged for one outer step.
-        task_chunk: Tasks computed at once; bounds the memory, changes no result. None: all of a batch on a GPU, as many
-            as work well together on a CPU; halved where memory runs out.
+        accumulate_batches: Batches whose gradients are averaged for one outer step; all that counts steps counts these.
+        task_chunk: Tasks computed at once; bounds the memory and changes no result, but what dropout draws where a
+            network has it. None: all of a batch on a GPU, as many as work well together on a CPU; halved where memory
+            runs out.
         task_strategy: How tasks with different weights are computed: "batched" all at once by hand-written forms of the
             usual layers, "vmap" all at once by torch.func, "loop" one by one, "learn2learn" by that library (MAML
             only); "auto" is "batched" for networks of those layers.

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -59,7 +60,7 @@ def test_the_outer_gradient_solves_the_dense_system(
     episode: Episode, strategy: str, spring: float, damping: float, lam_damping: float
 ) -> None:
     """The last are the authors' settings: without the damping of lambda that matrix is indefinite."""
-    settings = {"regularisation": spring, "cg_damping": damping, "lam_damping": lam_damping}
+    settings: dict[str, Any] = {"regularisation": spring, "cg_damping": damping, "lam_damping": lam_damping}
     learner = make(strategy, inner_lr=0.02, inner_steps=5, cg_steps=60, **settings)
     network = copy.deepcopy(learner.network)
     start = torch.cat([value.detach().flatten() for value in network.parameters()])
