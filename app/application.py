@@ -23,6 +23,8 @@ from app.dashboards.wandb_run import RunDashboard, start_wandb
 from app.errors import InterruptedRun, one_line, process_rank
 from app.own_classes.answers import Answers
 from app.own_classes.calibration import KEY, add_to_checkpoint, calibrate
+from app.own_classes.likeness import KEY as LIKENESS
+from app.own_classes.likeness import as_stored, measure_likeness
 from app.quiet import silence_known_messages
 from app.runs.files import RunFiles, config_text
 from app.runs.folder import RUN_FOLDER_VARIABLE, RunFolder, configuration_of, new_run_folder
@@ -158,7 +160,8 @@ class Application(CommandLine):
         config = {key: self.options[key].as_dict() for key in ("model", "data")}
         changed = any(change.startswith("model.") for change in changed_arguments(self.loaded, config))
         answers.run = self.run
-        answers.checkpoint = {k: v for k, v in self.loaded.items() if not (changed and k == KEY)}  # of another learner
+        of_another_learner = {KEY, LIKENESS} if changed else set()
+        answers.checkpoint = {k: v for k, v in self.loaded.items() if k not in of_another_learner}
         if self.command == "export":
             self.trainer.prepare(self.run, answers.checkpoint, answers)  # type: ignore[attr-defined]  # ExportTrainer
             return
@@ -215,7 +218,8 @@ class Application(CommandLine):
         if self.is_first:
             self.model.to(self.trainer.strategy.root_device)  # where Lightning has taken it from after the test
             try:
-                add_to_checkpoint(tested, calibrate(self.model, self.datamodule))
+                measured = {LIKENESS: as_stored(measure_likeness(self.model, self.datamodule))}
+                add_to_checkpoint(tested, calibrate(self.model, self.datamodule), measured)
             except (OSError, RuntimeError, ValueError) as error:  # the run is over and its results are written
                 say(f"warning: {tested} is not calibrated: {one_line(error)}")
         self.trainer.strategy.barrier("calibrated")

@@ -11,6 +11,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from app.own_classes.calibration import Calibration, calibration_for
 from app.own_classes.contact_sheet import save_contact_sheets
+from app.own_classes.likeness import UNLIKE, Likeness, likeness_for
 from app.runs.folder import RunFolder
 from app.whole_file import write_whole
 from modules import Learner
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 UNSURE = "unsure"
 FEWEST_KNOWN = 5  # answers that say something of a share
 NEVER = 1.1  # a threshold that no probability reaches
+UNCONFIDENT = "not confident enough"  # why an answer is unsure; the other reason is `UNLIKE`
 
 
 class Answer(NamedTuple):
@@ -31,6 +33,8 @@ class Answer(NamedTuple):
     guess: str  # the most probable class
     probabilities: list[float]  # of each class
     truth: str | None  # the class in whose folder the image lies, if in one
+    likeness: float | None = None  # to the training data, in [0, 1]; None: not measured
+    reason: str = ""  # why it is unsure
     copy_of: Path | None = None  # the support image that it is, whose answer proves nothing
 
     @property
@@ -46,18 +50,24 @@ class Answers(Callback):
         accuracy: Answers are called sure from the confidence on from which this share of the answers for validation
             tasks is right.
         unsure_below: The confidence itself; None: as `accuracy` says.
+        unlike_below: A query is unlike the training data, and unsure however confident its answer is, where its
+            likeness is below this share: that of the validation queries that are at least as far from their support
+            and from what is known. So large a share of images like the validation's is called unlike them; 0: none is.
     """
 
-    def __init__(self, accuracy: float = 0.9, unsure_below: float | None = None) -> None:
+    def __init__(self, accuracy: float = 0.9, unsure_below: float | None = None, unlike_below: float = 0.01) -> None:
         if not 0 < accuracy <= 1:
             raise ValueError(f"answers.accuracy must be above 0 and at most 1, got {accuracy}.")
         if unsure_below is not None and not 0 <= unsure_below <= 1:
             raise ValueError(f"answers.unsure_below must be from 0 to 1, got {unsure_below}.")
-        self.accuracy, self.unsure_below = accuracy, unsure_below
+        if not 0 <= unlike_below <= 1:
+            raise ValueError(f"answers.unlike_below must be from 0 to 1, got {unlike_below}.")
+        self.accuracy, self.unsure_below, self.unlike_below = accuracy, unsure_below, unlike_below
         self.run = RunFolder(Path())  # both set by the application
         self.checkpoint: dict[str, Any] = {}
         self.calibration: Calibration | None = None
-        self._answers: list[tuple[int, list[float]]] = []
+        self.likeness: Likeness | None = None
+        self._answers: list[tuple[int, tuple[list[float], float | None]]] = []
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data: SupportQuery = trainer.datamodule  # type: ignore[attr-defined]
@@ -65,6 +75,7 @@ class Answers(Callback):
             raise ValueError(f"a class cannot be called {UNSURE!r}, which stands for no answer: rename its folder.")
         learner = cast(Learner, pl_module)
         self.calibration = calibration_for(learner, self.checkpoint, len(data.class_names), min(data.class_sizes))
+        self.likeness = likeness_for(learner, self.checkpoint, len(data.class_names), min(data.class_sizes))
         learner.temperature = 1.0 if self.calibration is None else self.calibration.temperature
 
     def on_predict_batch_end(
@@ -77,7 +88,10 @@ class Answers(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         first = int(batch.task_id)
-        self._answers += list(enumerate(outputs["answers"][0].tolist(), start=first))
+        probabilities, likeness = outputs["answers"][0].tolist(), [None] * len(batch.query_x[0])
+        if self.likeness is not None:
+            likeness = self.likeness.of(cast(Learner, pl_module), batch.support, batch.query_x).tolist()
+        self._answers += list(enumerate(zip(probabilities, likeness, strict=True), start=first))
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         gathered = [self._answers]
@@ -88,17 +102,29 @@ class Answers(Callback):
             data: SupportQuery = trainer.datamodule  # type: ignore[attr-defined]
             self._write(data, dict(pair for rank in gathered for pair in rank))
 
-    def _write(self, data: "SupportQuery", probabilities: dict[int, list[float]]) -> None:
+    def _write(self, data: "SupportQuery", said: dict[int, tuple[list[float], float | None]]) -> None:
         threshold, line = self._threshold(data)
-        answers = [_answer(data, number, probabilities[number], threshold) for number in sorted(probabilities)]
+        answers = [_answer(data, number, *said[number], threshold, self.unlike_below) for number in sorted(said)]
         table, sheet = self.run.path / "predictions.csv", self.run.path / "contact_sheet.png"
         write_answers(table, answers, data.class_names)
         pages = save_contact_sheets(sheet, data.support_files, answers)
         print(line)
+        print(self._line_of_likeness())
         print(f"{summary(answers)}: {table}")
         if warning := contradiction(answers, self.accuracy if self.unsure_below is None else 0.0):
             print(warning)
         print(f"contact sheet: {', '.join(str(page) for page in pages)}")
+
+    def _line_of_likeness(self) -> str:
+        """From which likeness on an image is like the training data, and where that comes from."""
+        if self.likeness is None:
+            return "no answer is unsure for an image unlike the training data: the validation tasks are not here"
+        if self.unlike_below == 0:
+            return "no answer is unsure for an image unlike the training data, as answers.unlike_below says"
+        return (
+            f"{UNLIKE}: images of a likeness below {self.unlike_below:g}, which that share of the queries of "
+            f"{self.likeness.n_tasks} validation tasks has"
+        )
 
     def _threshold(self, data: "SupportQuery") -> tuple[float, str]:
         """From which probability on an answer is sure, and the line that says why."""
@@ -118,18 +144,29 @@ class Answers(Callback):
         return found, f"sure from {found:.4f} on: {share} (images unlike those of the training may do worse)"
 
 
-def _answer(data: "SupportQuery", number: int, probabilities: list[float], threshold: float) -> Answer:
+def _answer(
+    data: "SupportQuery",
+    number: int,
+    probabilities: list[float],
+    likeness: float | None,
+    threshold: float,
+    unlike_below: float,
+) -> Answer:
     file = data.files[number]
     best = max(range(len(probabilities)), key=probabilities.__getitem__)
     guess, true = data.class_names[best], data.label_of(file)
-    label = guess if probabilities[best] >= threshold else UNSURE
-    return Answer(
-        file, label, guess, probabilities, data.class_names[true] if true >= 0 else None, data.copy_of.get(file)
-    )
+    reasons = [UNLIKE] if likeness is not None and likeness < unlike_below else []
+    reasons += [UNCONFIDENT] if probabilities[best] < threshold else []
+    label, truth = UNSURE if reasons else guess, data.class_names[true] if true >= 0 else None
+    original = data.copy_of.get(file)
+    return Answer(file, label, guess, probabilities, truth, likeness, "; ".join(reasons), original)
 
 
 def write_answers(path: Path, answers: list[Answer], class_names: tuple[str, ...]) -> None:
-    """Writes predictions.csv: file, label, guess, its probability, that of each class, and the folder's class if any.
+    """Writes predictions.csv: what is said of each file, how sure that is, and the folder's class if any.
+
+    The columns are file, label, guess, its probability, the likeness to the training data, why the label is unsure, and
+    each class's probability.
 
     Where images are copies of support images, a last column names those. Names that are no UTF-8 keep their bytes.
 
@@ -143,13 +180,16 @@ def write_answers(path: Path, answers: list[Answer], class_names: tuple[str, ...
     columns = [f"p({name})" for name in class_names]  # a class may be called "label"
     text = io.StringIO(newline="")
     writer = csv.writer(text)
+    head = ["file", "label", "guess", "probability", "likeness", "reason"]
     last = [name for name, there in (("folder", known), ("copy_of", copies)) if there]
-    writer.writerow(["file", "label", "guess", "probability", *columns, *last])
+    writer.writerow([*head, *columns, *last])
     for answer in answers:
-        numbers = [f"{p:.4f}" for p in (max(answer.probabilities), *answer.probabilities)]
+        highest, *each = [f"{p:.4f}" for p in (max(answer.probabilities), *answer.probabilities)]
+        likeness = "" if answer.likeness is None else f"{answer.likeness:.4f}"
         truth = [answer.truth or ""] if known else []
         original = [answer.copy_of or ""] if copies else []
-        writer.writerow([answer.file, answer.label, answer.guess, *numbers, *truth, *original])
+        told = [answer.file, answer.label, answer.guess, highest, likeness, answer.reason]
+        writer.writerow([*told, *each, *truth, *original])
     write_whole(path, text.getvalue())
 
 
@@ -162,6 +202,8 @@ def summary(answers: list[Answer]) -> str:
     copies = sum(a.copy_of is not None for a in answers)
     if copies:
         line += f"; {copies:,} cop{'ies' if copies > 1 else 'y'} of support images, which prove nothing"
+    unlike = sum(UNLIKE in answer.reason for answer in answers)
+    line += f", of which {unlike:,} {'is' if unlike == 1 else 'are'} {UNLIKE}" if unlike else ""
     if known:
         new = " that are no copies" if copies else ""
         of_all = "" if len(known) == len(answers) else f" of the {len(known):,} in folders of the classes{new}"

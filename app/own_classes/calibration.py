@@ -101,9 +101,9 @@ def calibration_of(logits: Tensor, labels: Tensor, n_tasks: int, n_way: int, k_s
     return Calibration(temperature, right, wrong, n_tasks, n_way, k_shot)
 
 
-def add_to_checkpoint(path: Path, calibration: Calibration) -> None:
-    """Puts a calibration into a checkpoint, which is replaced whole."""
-    WholeCheckpoints().save_checkpoint({**load_whole(path), KEY: asdict(calibration)}, path)
+def add_to_checkpoint(path: Path, calibration: Calibration, further: dict[str, Any] | None = None) -> None:
+    """Puts a calibration, and what else was measured by then, into a checkpoint, which is replaced whole."""
+    WholeCheckpoints().save_checkpoint({**load_whole(path), KEY: asdict(calibration), **(further or {})}, path)
 
 
 def calibration_for(learner: Learner, checkpoint: dict[str, Any], n_way: int, k_shot: int) -> Calibration | None:
@@ -122,14 +122,23 @@ def calibration_for(learner: Learner, checkpoint: dict[str, Any], n_way: int, k_
     if stored is not None and (stored.n_way, stored.k_shot) == (n_way, k_shot):
         return stored
     try:
-        data = _validation_data(checkpoint["datamodule_hyper_parameters"], n_way, k_shot)
-        data.prepare_data()
-        data.setup("predict")
-        data.check_unseen(checkpoint.get(TRAINED_CLASSES, []), ("val",), images_of(checkpoint))
+        return calibrate(learner, validation_data(checkpoint, n_way, k_shot))
     except (OSError, ValueError, RuntimeError) as error:  # not here, or without such tasks
         say(f"not calibrated for {n_way}-way {k_shot}-shot tasks: {one_line(error)}")
         return stored
-    return calibrate(learner, data)
+
+
+def validation_data(checkpoint: dict[str, Any], n_way: int, k_shot: int) -> EpisodeDataModule:
+    """The checkpoint's data, set up, with validation tasks of a size.
+
+    Raises:
+        ValueError, OSError or RuntimeError: If they are not here, or without such tasks.
+    """
+    data = _validation_data(checkpoint["datamodule_hyper_parameters"], n_way, k_shot)
+    data.prepare_data()
+    data.setup("predict")
+    data.check_unseen(checkpoint.get(TRAINED_CLASSES, []), ("val",), images_of(checkpoint))
+    return data
 
 
 def _validation_data(arguments: dict[str, Any], n_way: int, k_shot: int) -> EpisodeDataModule:

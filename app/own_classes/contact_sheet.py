@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from app.own_classes.likeness import UNLIKE
 from datamodules.image_decoding import BrokenImageError, open_upright
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ def _tile(answer: "Answer") -> tuple[Path, str, str]:
     colour = NEUTRAL  # nothing is known, or nothing said
     if answer.counts:
         colour = WRONG if answer.truth != answer.guess else RIGHT if answer.label == answer.guess else NEUTRAL
-    return answer.file, f"{max(answer.probabilities):.0%} {answer.guess}", colour
+    said = f"{max(answer.probabilities):.0%} {answer.guess}"
+    return answer.file, f"unlike; {said}" if UNLIKE in answer.reason else said, colour
 
 
 def _counted(count: int, what: str) -> str:

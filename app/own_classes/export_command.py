@@ -9,6 +9,7 @@ from pytorch_lightning import Trainer
 from app.own_classes.answers import NEVER, Answers
 from app.own_classes.calibration import calibration_for
 from app.own_classes.export import export_classifier
+from app.own_classes.likeness import likeness_for
 from app.own_classes.model_card import CardFacts
 from app.runs.folder import RunFolder, run_of
 from datamodules import SupportQuery
@@ -65,6 +66,7 @@ class ExportTrainer(Trainer):
                     if found is not None
                     else f"On {tasks} no probability made {share} right: take every answer as unsure."
                 )
+        said |= self._likeness(model, data)
         trained = self.checkpoint["datamodule_hyper_parameters"]
         return CardFacts(
             checkpoint="/".join(path.absolute().parts[-4:]),  # NAME/VERSION/checkpoints/FILE
@@ -78,6 +80,18 @@ class ExportTrainer(Trainer):
             input_spec=data.input_spec(),
             **said,
         )
+
+    def _likeness(self, model: Learner, data: SupportQuery) -> dict[str, str]:
+        """What a card says of images unlike the training data, which the files answer as confidently as others."""
+        found = likeness_for(model, self.checkpoint, len(data.class_names), min(data.class_sizes))
+        if found is None:
+            return {}
+        share = f"{self.answers.unlike_below:g} of the queries of {found.n_tasks} validation tasks"
+        return {
+            "likeness": "These files do not see whether an image is like the training data at all: a confident answer "
+            "for an image of another kind means nothing. `predict` sees it: it calls an image unsure that is farther "
+            f"from the support images and from what the network knows than all but a share of {share}."
+        }
 
 
 def _results_of(checkpoint: Path) -> dict[str, Any] | None:

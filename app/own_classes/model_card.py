@@ -31,7 +31,8 @@ class CardFacts:
         input_spec: What images are turned into, as checkpoints carry it.
         temperature: What the logits are divided by.
         unsure_below: The probability below which an answer is unsure; None: not known.
-        calibration: Where the last two come from, in a sentence.
+        likeness: What is known of images unlike the training data, in sentences.
+        calibration: Where the temperature and the threshold come from, in a sentence.
     """
 
     checkpoint: str
@@ -45,6 +46,7 @@ class CardFacts:
     input_spec: dict[str, Any]
     temperature: float = 1.0
     unsure_below: float | None = None
+    likeness: str = "It was not measured how far from the training data an image may be."
     calibration: str = "Not calibrated: how sure an answer is was not compared with how often it is right."
 
 
@@ -112,7 +114,8 @@ def _unsure(facts: CardFacts) -> str:
         rule = "No threshold is given."
     else:
         rule = f"Call an answer unsure where its largest probability is below {facts.unsure_below:.4f}."
-    return f"{rule} {facts.calibration} The logits are divided by a temperature of {facts.temperature:.4f}."
+    temperature = f"The logits are divided by a temperature of {facts.temperature:.4f}."
+    return f"{rule} {facts.calibration} {temperature}\n\n{facts.likeness}"
 
 
 def _filter(spec: dict[str, Any]) -> str:

@@ -99,7 +99,8 @@ def test_odd_names_lose_no_answer(protonet: Path, run, task: Path, tmp_path: Pat
     text = next(Path().glob("runs/*/predict_0/predictions.csv")).read_bytes()
     assert b"caf\xe9.png" in text
     header = next(csv.reader(text.decode("utf-8", "surrogateescape").splitlines()))
-    assert header == ["file", "label", "guess", "probability", "p(file)", 'p(größe, "ж")', "p(label)"]
+    assert header[:6] == ["file", "label", "guess", "probability", "likeness", "reason"]
+    assert header[6:] == ["p(file)", 'p(größe, "ж")', "p(label)"]
 
 
 def test_a_class_cannot_be_called_unsure(protonet: Path, run, task: Path, tmp_path: Path):
