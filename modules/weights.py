@@ -1,6 +1,7 @@
 """Weights that a network begins from: a file's, or none where a checkpoint's follow."""
 
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -9,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from modules.published_weights import AmbiguousError, described, fitted, unwrapped
 from modules.trained_images import images_of_file
 
 SHOWN = 3  # names in an error
@@ -36,8 +38,8 @@ def read_weights(path: str) -> dict[str, Tensor]:
     """Reads a file of weights; nothing in it is executed.
 
     Args:
-        path: A .safetensors file, or one that torch.save wrote: a bare state_dict, one inside "state_dict" or "model",
-            or a checkpoint of this application, of which the backbone's entries are taken.
+        path: A .safetensors file, or one that torch.save wrote: a bare state_dict, one inside "state_dict", "model",
+            "params" or the like, or a checkpoint of this application, of which the backbone's entries are taken.
 
     Returns:
         A network's parameters and buffers by name.
@@ -60,15 +62,13 @@ def read_weights(path: str) -> dict[str, Tensor]:
         code = re.search(r"GLOBAL ([\w.]+)", str(error))
         if code:
             raise ValueError(
-                f"weights {path} hold {code[1]}, and nothing but tensors is loaded: save a state_dict alone."
+                f"weights {path} hold {code[1]}, and nothing but tensors is loaded: save the network's state_dict() "
+                "alone, as a .safetensors file or by torch.save."
             ) from error
         raise ValueError(f"weights {path} cannot be read: they are no file of safetensors or torch.save.") from error
-    for key in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict) or not any(isinstance(value, Tensor) for value in content.values()):
-        raise ValueError(f"weights {path} hold no state_dict: give a file that maps names to tensors.")
-    return _of_backbone({name: value for name, value in content.items() if isinstance(value, Tensor)})
+    state, lines = unwrapped(content, path)
+    _say(lines)
+    return _of_backbone(state)
 
 
 def _of_backbone(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -80,27 +80,47 @@ def _of_backbone(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def load_weights(network: nn.Module, state: Mapping[str, Tensor], path: str) -> None:
-    """Copies weights into a network that they fit exactly.
+    """Copies weights into a network that they fit: by name below any prefix, else by the order of kinds and shapes.
+
+    What is left out, as a classifier's head, and what was matched by order is said in a line.
 
     Args:
         network: Takes them.
-        state: Its parameters and buffers by name.
-        path: Where they come from, for the error.
+        state: A file's parameters and buffers by name.
+        path: Where they come from, for messages.
 
     Raises:
-        ValueError: If one is missing, has another shape or has no place.
+        ValueError: If they do not fit, or several parts of the file do; says what the file holds.
     """
     own = network.state_dict()
+    try:
+        found = fitted(own, dict(state))
+    except AmbiguousError as error:
+        raise ValueError(f"weights {path} do not fit this {type(network).__name__}: {error}.") from error
+    if found is not None:
+        _say([f"weights {path}: {line}" for line in found.lines])
+        network.load_state_dict(found.state)
+        network.trained_images = images_of_file(path)  # of the file's own training
+        return
+    holds, takes = ("; ".join(described(each)) for each in (state, own))
+    wrong = "; ".join(_differences(own, state))
+    raise ValueError(
+        f"weights {path} do not fit this {type(network).__name__}: they hold {wrong}. The file holds {holds}; "
+        f"the network takes {takes}. Set the network's arguments as they were, or give another file."
+    )
+
+
+def _differences(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+    """What is missing, left over or of another shape, by name, the first of it."""
     wrong = [f"no {name}" for name in own if name not in state]
     wrong += [f"{name}, which it has not" for name in state if name not in own]
     for name in own:
         if name in state and own[name].shape != state[name].shape:
             wrong.append(f"{name} of {tuple(state[name].shape)} for its {tuple(own[name].shape)}")
-    if wrong:
-        more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
-        raise ValueError(
-            f"weights {path} do not fit this {type(network).__name__}: they hold {'; '.join(wrong[:SHOWN])}{more}. "
-            "Set the network's arguments as they were, or give another file."
-        )
-    network.load_state_dict(dict(state))
-    network.trained_images = images_of_file(path)  # of the file's own training
+    more = [f"{wrong[SHOWN - 1]} and {len(wrong) - SHOWN} more"] if len(wrong) > SHOWN else wrong[SHOWN - 1 : SHOWN]
+    return wrong[: SHOWN - 1] + more
+
+
+def _say(lines: list[str]) -> None:
+    for line in lines:
+        print(line, file=sys.stderr, flush=True)

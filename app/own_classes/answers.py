@@ -198,12 +198,12 @@ def summary(answers: list[Answer]) -> str:
     sure = [answer for answer in answers if answer.label != UNSURE]
     images = f"{len(answers):,} image{'s' if len(answers) > 1 else ''}"
     line = f"{images}, {len(sure):,} sure and {len(answers) - len(sure):,} unsure"
+    unlike = sum(UNLIKE in answer.reason for answer in answers)
+    line += f", of which {unlike:,} {'is' if unlike == 1 else 'are'} {UNLIKE}" if unlike else ""
     known, known_sure = ([a for a in group if a.counts] for group in (answers, sure))
     copies = sum(a.copy_of is not None for a in answers)
     if copies:
         line += f"; {copies:,} cop{'ies' if copies > 1 else 'y'} of support images, which prove nothing"
-    unlike = sum(UNLIKE in answer.reason for answer in answers)
-    line += f", of which {unlike:,} {'is' if unlike == 1 else 'are'} {UNLIKE}" if unlike else ""
     if known:
         new = " that are no copies" if copies else ""
         of_all = "" if len(known) == len(answers) else f" of the {len(known):,} in folders of the classes{new}"
