@@ -136,7 +136,7 @@ class FitOrigin:
         assert self.contents is not None
         own = model.state_dict()
         taken, left = fitting_weights(self.contents["state_dict"], own)
-        if not taken:
+        if not any(value.dim() > 1 for value in taken.values()):  # a bias alone carries nothing
             raise UsageError(
                 f"--ckpt_path {self.path}: none of its weights fits this network: set the model as it was trained, or "
                 "leave --ckpt_path out"

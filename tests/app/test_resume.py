@@ -88,7 +88,7 @@ def test_rows_of_repeated_steps_are_dropped(run, tiny):
 def test_continuing_with_other_settings_says_which(run, tiny):
     assert run("fit", *tiny, "--trainer.max_steps=2").code == 0
     ended = run("fit", *tiny, "--ckpt_path=last", "--model.inner_lr=0.1")
-    assert "model.inner_lr: 0.4 -> 0.1" in ended.out
+    assert ": model.inner_lr 0.4 -> 0.1, trainer.max_steps 2 -> 4.\n" in ended.out
 
 
 def test_stopping_before_the_first_validation_tests_the_last_weights(run, tiny):

@@ -122,7 +122,7 @@ def test_another_configuration_gets_a_run_of_its_own(run, tiny):
     assert sorted(path.name for path in RUNS.iterdir()) == ["0", "1"]
     elsewhere = ("--trainer.enable_progress_bar=false", "--checkpoint.every_minutes=1")
     ended = run("fit", *tiny, AUTO, *elsewhere)
-    assert "Going on with runs/maml_glyphs_5w1s/0 from step 4." in ended.out
+    assert "Going on with runs/maml_glyphs_5w1s/0 from step 4: checkpoint.every_minutes 5.0 -> 1.0, " in ended.out
     assert run("fit", *tiny, AUTO, "--seed_everything=1").code == 0
     assert sorted(path.name for path in RUNS.iterdir()) == ["0", "1", "2"]
 

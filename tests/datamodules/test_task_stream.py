@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from datamodules.task_stream import TaskStream
+from datamodules.task_stream import StreamPosition, TaskStream
 
 # Three workers on two cores are slow, but right.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
@@ -28,25 +28,25 @@ def negated(task_id: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("num_workers", [0, 1, 3])
-@pytest.mark.parametrize(("n_tasks", "first_batch"), [(16, 0), (17, 0), (19, 2), (3, 0), (8, 2), (4, 1)])
-def test_a_finite_stream_ends_with_a_short_batch(n_tasks: int, first_batch: int, num_workers: int) -> None:
-    stream = TaskStream(4, first_batch, n_tasks)
-    assert batches(stream, num_workers=num_workers) == split_range(4 * first_batch, n_tasks, 4)
+@pytest.mark.parametrize(("n_tasks", "first_task"), [(16, 0), (17, 0), (19, 8), (3, 0), (8, 8), (4, 4), (19, 5)])
+def test_a_finite_stream_ends_with_a_short_batch(n_tasks: int, first_task: int, num_workers: int) -> None:
+    stream = TaskStream(4, first_task, n_tasks)
+    assert batches(stream, num_workers=num_workers) == split_range(first_task, n_tasks, 4)
 
 
 @pytest.mark.parametrize("num_workers", [0, 1, 3])
-def test_an_endless_stream_goes_on_from_its_first_batch(num_workers: int) -> None:
-    assert batches(TaskStream(6, 5), 8, num_workers) == split_range(30, 78, 6)
+def test_an_endless_stream_goes_on_from_its_first_task(num_workers: int) -> None:
+    assert batches(TaskStream(6, 32), 8, num_workers) == split_range(32, 80, 6)
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
 @pytest.mark.parametrize("world_size", [1, 2, 4])
 def test_ranks_share_a_global_batch(world_size: int, num_workers: int) -> None:
     share = 8 // world_size
-    ranks = [batches(TaskStream(8, 3, rank=rank, world_size=world_size), 5, num_workers) for rank in range(world_size)]
+    ranks = [batches(TaskStream(8, 27, rank=rank, world_size=world_size), 5, num_workers) for rank in range(world_size)]
     assert {len(batch) for rank in ranks for batch in rank} == {share}
     for b in range(5):
-        assert [i for rank in ranks for i in rank[b]] == list(range(8 * (b + 3), 8 * (b + 4)))
+        assert [i for rank in ranks for i in rank[b]] == list(range(27 + 8 * b, 27 + 8 * (b + 1)))
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -72,3 +72,11 @@ def test_numbers_are_int64_and_a_stream_starts_again() -> None:
     first, again = list(stream), list(stream)
     assert [task_id.dtype for task_id in first] == [torch.int64] * 3
     assert [i.tolist() for i in first] == [i.tolist() for i in again]
+
+
+def test_a_stream_goes_on_in_batches_of_another_size() -> None:
+    position = StreamPosition(first_batch=0, first_task=0, batch_size=4)
+    drawn = position.task_of(5)
+    assert drawn == 20
+    position = StreamPosition(first_batch=5, first_task=drawn, batch_size=3)
+    assert [position.task_of(batch) for batch in (5, 6, 7)] == [20, 23, 26]
