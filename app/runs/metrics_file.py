@@ -68,7 +68,7 @@ class MetricsFile(Logger):
         row.pop("epoch", None)  # the task stream has none
         if not self._begun and self.path.is_file():
             self._columns, rows = self._read()
-            self._write([old for old in rows if int(old["step"]) <= self.trained])
+            self._write([old for old in rows if int(old["step"]) <= self.trained and not _is_of_a_test(old)])
         self._begun = True
         again = row["step"] <= self.trained  # logged, perhaps, after the state was saved
         if again or not set(self._columns) >= row.keys():
@@ -106,6 +106,11 @@ def steps_taken(step: int) -> int:
         step: What a Trainer numbers the row by, from 0.
     """
     return step + 1
+
+
+def _is_of_a_test(row: dict[str, Any]) -> bool:
+    """Whether a row is of a test, whose result is over where the training goes on."""
+    return any(value for name, value in row.items() if name.startswith("test/"))
 
 
 def _share_a_value(row: dict[str, Any], other: dict[str, Any]) -> bool:
