@@ -1,11 +1,15 @@
 """A learner's and its data's arguments as a checkpoint holds them: plain values, without the modules among them."""
 
 import inspect
+import warnings
 from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 from torch import nn
+
+# What Lightning recommends there would let a checkpoint build another network without a word.
+warnings.filterwarnings("ignore", message=r".*Attribute '\w+' is an instance of `nn\.Module` and is already saved")
 
 GIVEN_AS_MODULE = "given as a module: "  # begins what stands in a module's place
 

@@ -11,6 +11,7 @@ from modules.method import Method
 from modules.newest_classifier import NewestClassifier
 from modules.outer_loop import OuterLoop
 from modules.task_chunks import TaskChunks, chunk_for, strategy_for
+from modules.trainer_check import check_episode
 
 
 class EvaluatedMethod(Method):
@@ -94,6 +95,7 @@ class EvaluatedMethod(Method):
             "task_id" (T,), "class_id" (T, n_way), "query_y" (T, Q) and "answers" (T, Q, n_way): the classes'
             probabilities, or in regression the value.
         """
+        check_episode(episode)
         self._lay_out(self._evaluation_chunks, episode)
         chunks = self._evaluation_chunks(self._newest_classifier, episode)
         fields = {"task_id": episode.task_id, "class_id": episode.class_id, "query_y": episode.query_y}

@@ -22,7 +22,7 @@ from modules.functional.networks import (
 from modules.functional.shared_weights import forward_shared
 from modules.outer_loop import OuterLoop
 from modules.trained_images import TrainedOn
-from modules.trainer_check import check_trainer
+from modules.trainer_check import check_episode, check_trainer
 from modules.weights import weights_follow
 
 
@@ -205,6 +205,7 @@ class Method(TrainedOn):
 
     def embedded(self, episode: Episode) -> Episode:
         """The episode with a frozen backbone's features, computed once for all steps, in place of its images."""
+        check_episode(episode)
         backbone = self.backbone
         if backbone is None or not passes_features(backbone) or episode.support_x.dim() == 3:
             return episode
@@ -226,19 +227,6 @@ class Method(TrainedOn):
         """Checks the Trainer, here because nothing has been built or read yet; there are no callbacks."""
         check_trainer(self.trainer)
         return []
-
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Episode:
-        """The batch, which a loader without a data module of ours must give as an Episode.
-
-        Raises:
-            ValueError: If it is none, as the numbers of tasks are none, which a data module's own hook makes into one.
-        """
-        if isinstance(batch, Episode):
-            return batch
-        raise ValueError(
-            f"a learner takes batches of type Episode, got {type(batch).__name__}: give the Trainer the data module "
-            "itself, as in fit(learner, datamodule=data), and not its loaders."
-        )
 
     @classmethod
     def load_from_checkpoint(cls, *args: Any, **kwargs: Any) -> Self:

@@ -12,6 +12,8 @@ from pytorch_lightning.strategies import (
     XLAStrategy,
 )
 
+from datamodules.episode import Episode
+
 if TYPE_CHECKING:
     from pytorch_lightning import Trainer
 
@@ -62,4 +64,17 @@ def check_strategy(strategy: Strategy, accelerator: Accelerator | None) -> None:
         raise ValueError(
             f"Trainer(accelerator={type(accelerator).__name__}) is not supported, as scores are summed in float64: set "
             "accelerator='cpu', or 'cuda' on a GPU."
+        )
+
+
+def check_episode(batch: object) -> None:
+    """Checks a batch that a loader without a data module has given; a data module's own hook makes episodes.
+
+    Raises:
+        ValueError: If it is no Episode, as the numbers of tasks are none.
+    """
+    if not isinstance(batch, Episode):
+        raise ValueError(
+            f"a learner takes batches of type Episode, got {type(batch).__name__}: give the Trainer the data module "
+            "itself, as in fit(learner, datamodule=data), and not its loaders."
         )

@@ -154,7 +154,9 @@ def test_progress_bars_and_summaries(capsys: pytest.CaptureFixture[str]) -> None
     assert "val/accuracy" in capsys.readouterr().out
 
 
-def test_all_of_lightnings_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_of_lightnings_defaults(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
     monkeypatch.chdir(tmp_path)
     learner, data = make_learner("maml", 1), short_epochs()
     trainer = pl.Trainer(max_steps=5)
@@ -164,6 +166,7 @@ def test_all_of_lightnings_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert len(trainer.predict(learner, data) or []) == 3
     assert list(tmp_path.rglob("epoch=1-step=5.ckpt"))
     assert list(tmp_path.rglob("metrics.csv"))
+    assert [warning for warning in recwarn if "overridden" in str(warning.message)] == []
 
 
 def test_a_second_trainer_trains_the_same_learner_on() -> None:
