@@ -4,7 +4,9 @@ import torch
 from torch import Tensor
 
 MOST_DIRECTIONS = 64  # of one layer's features that are kept
-SHRINKAGE = 0.02  # of a covariance towards a multiple of the identity, so that few examples give one that is regular
+# Of a covariance towards a multiple of the identity: it is regular with few examples, and what hardly varies among them,
+# as the tone of the background, does not decide alone.
+SHRINKAGE = 0.3
 
 
 def map_statistics(maps: Tensor) -> Tensor:

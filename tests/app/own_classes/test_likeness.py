@@ -1,0 +1,122 @@
+"""A query unlike the training data is unsure, says so, and like ones pass."""
+
+import os
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from app.checkpoints.file import load_whole
+from app.own_classes.answers import Answer, summary
+from app.own_classes.likeness import KEY, stored_likeness
+from tests.app.own_classes.drawn_task import predict, rows
+
+
+def noise(folder: Path, count: int) -> Path:
+    """Pictures of no kind that a network of characters has seen."""
+    folder.mkdir(parents=True)
+    for number in range(count):
+        pixels = np.random.default_rng(number).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return folder
+
+
+def best_of(protonet: Path) -> Path:
+    (best,) = (protonet / "checkpoints").glob("best*.ckpt")
+    return best
+
+
+def test_the_checkpoint_carries_what_likeness_is_measured_by(protonet: Path):
+    likeness = stored_likeness(load_whole(best_of(protonet)))
+    assert likeness is not None
+    assert likeness.n_tasks == 40
+    assert len(likeness.distances) == 20 * 5 * 3
+    assert torch.equal(likeness.distances, likeness.distances.sort().values)
+
+
+def test_noise_is_unsure_with_its_reason_and_strokes_are_not(protonet: Path, run, task: Path, tmp_path: Path):
+    shutil.copytree(task / "query", tmp_path / "query")
+    shutil.copytree(task / "support", tmp_path / "support")
+    noise(tmp_path / "query" / "noise", 10)
+    ended = predict(run, str(protonet), tmp_path, "--answers.unsure_below=0")
+    assert ended.code == 0, ended.err
+    found = rows(next(Path().glob("runs/*/predict_0/predictions.csv")))
+    of_noise = [row for row in found if Path(row["file"]).parent.name == "noise"]
+    strokes = [row for row in found if row not in of_noise]
+    assert {(row["label"], row["reason"]) for row in of_noise} == {("unsure", "unlike the training data")}
+    assert max(float(row["likeness"]) for row in of_noise) < 0.01
+    assert sum(row["reason"] == "" and row["label"] == row["guess"] for row in strokes) >= 9
+    assert all(0 <= float(row["likeness"]) <= 1 for row in found)
+    unlike = sum("unlike" in row["reason"] for row in found)
+    assert f"of which {unlike} are unlike the training data" in ended.out
+    assert (
+        "unlike the training data: images of a likeness below 0.01, which that share of the queries of 40" in ended.out
+    )
+    off = predict(run, str(protonet), tmp_path, "--answers.unsure_below=0", "--answers.unlike_below=0")
+    assert off.code == 0, off.err
+    assert "22 images, 22 sure and 0 unsure" in off.out
+
+
+def test_an_older_checkpoint_is_measured_where_the_data_are(protonet: Path, run, task: Path, tmp_path: Path):
+    checkpoint = load_whole(best_of(protonet))
+    del checkpoint[KEY]
+    torch.save(checkpoint, tmp_path / "older.ckpt")
+    ended = predict(run, str(tmp_path / "older.ckpt"), task)
+    assert ended.code == 0, ended.err
+    assert all(row["likeness"] for row in rows(next(Path().glob("runs/*/predict_0/predictions.csv"))))
+
+
+def test_without_the_data_the_column_is_empty_and_that_is_said(
+    protonet: Path, run, task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    checkpoint = load_whole(best_of(protonet))
+    del checkpoint[KEY]
+    torch.save(checkpoint, tmp_path / "older.ckpt")
+    monkeypatch.setattr("datamodules.glyphs.Glyphs.build_bank", lambda self: (_ for _ in ()).throw(OSError("not here")))
+    ended = predict(run, str(tmp_path / "older.ckpt"), task)
+    assert ended.code == 0, ended.err
+    assert "not compared with the training data: not here" in ended.err
+    assert "no answer is unsure for an image unlike the training data" in ended.out
+    assert {row["likeness"] for row in rows(next(Path().glob("runs/*/predict_0/predictions.csv")))} == {""}
+
+
+def test_the_threshold_is_a_share(protonet: Path, run, task: Path):
+    ended = predict(run, str(protonet), task, "--answers.unlike_below=2")
+    assert ended.code in (1, 2)
+    assert "answers.unlike_below must be from 0 to 1" in ended.err
+
+
+def test_the_summary_counts_them():
+    unlike = Answer(Path("x.png"), "unsure", "a", [0.9, 0.1], None, 0.0, "unlike the training data")
+    unsure = Answer(Path("y.png"), "unsure", "a", [0.6, 0.4], None, 0.5, "not confident enough")
+    assert summary([unlike, unsure]) == "2 images, 0 sure and 2 unsure, of which 1 is unlike the training data"
+
+
+DATA = Path(os.environ.get("QUICKSTUDY_DATA", "nowhere"))
+
+
+@pytest.mark.skipif(not (DATA / "mini-imagenet").is_dir(), reason="needs the data sets in QUICKSTUDY_DATA")
+def test_photographs_are_unlike_characters_and_handwriting_is_not(protonet: Path, run, tmp_path: Path):
+    chosen = random.Random(0)
+    characters = sorted((DATA / "omniglot" / "images_evaluation").glob("*/character*"))
+    for character in chosen.sample(characters, 5):
+        name = f"{character.parent.name}_{character.name}"
+        for kind, files in (("support", slice(0, 1)), ("query", slice(1, 9))):
+            (tmp_path / kind / name).mkdir(parents=True)
+            for file in sorted(character.iterdir())[files]:
+                shutil.copy(file, tmp_path / kind / name)
+    (tmp_path / "query" / "photographs").mkdir()
+    for file in chosen.sample(sorted((DATA / "mini-imagenet" / "images").iterdir()), 50):
+        shutil.copy(file, tmp_path / "query" / "photographs")
+    ended = predict(run, str(protonet), tmp_path, "--answers.unsure_below=0")
+    assert ended.code == 0, ended.err
+    found = rows(next(Path().glob("runs/*/predict_0/predictions.csv")))
+    of_photographs = [row["label"] == "unsure" for row in found if Path(row["file"]).parent.name == "photographs"]
+    of_drawings = [row["label"] == "unsure" for row in found if Path(row["file"]).parent.name != "photographs"]
+    assert (len(of_photographs), len(of_drawings)) == (50, 40)
+    assert sum(of_photographs) >= 0.9 * len(of_photographs)
+    assert sum(of_drawings) <= 0.4 * len(of_drawings)
