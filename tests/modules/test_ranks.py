@@ -74,7 +74,7 @@ def test_all_ranks_stop_after_the_same_step_when_the_time_is_over(rank_pair: Ran
 
 
 def test_the_time_limit_takes_the_place_of_lightnings() -> None:
-    trainer = pl.Trainer(max_time="00:00:01:30", accelerator="cpu", logger=False, enable_checkpointing=False)
+    trainer: Any = pl.Trainer(max_time="00:00:01:30", accelerator="cpu", logger=False, enable_checkpointing=False)
     (timer,) = [c for c in with_time_limit(trainer.callbacks, "00:00:01:30") if isinstance(c, Timer)]
     assert isinstance(timer, TimeLimit)
     assert timer.state_key == Timer().state_key
