@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from torch import nn
 
 from datamodules import EpisodeDataModule
@@ -121,3 +122,10 @@ def test_a_value_that_no_configuration_holds_is_refused() -> None:
 def test_what_the_user_has_asked_for_is_taken() -> None:
     stored = maml(backbone={"class_path": "torch.nn.Identity"})
     check_classes("model", stored, BASES, also={"torch.nn.Identity"})
+
+
+@pytest.mark.parametrize("file", sorted((Path(__file__).parents[2] / "configs").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_shipped_configuration_is_known(file: Path) -> None:
+    config = yaml.safe_load(file.read_text("utf-8"))
+    for key in {"model", "data"} & config.keys():
+        check_classes(key, config[key], BASES)
