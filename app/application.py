@@ -14,9 +14,9 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from app.allocator import keep_freed_memory
 from app.arguments import without_option
-from app.checkpoints.choice import best_checkpoint
+from app.checkpoints.choice import sound_best
 from app.checkpoints.configuration import changed_arguments, check_same_objective
-from app.checkpoints.file import DamagedCheckpointError, WholeCheckpoints, load_whole
+from app.checkpoints.file import WholeCheckpoints
 from app.checkpoints.run_checkpoint import RunCheckpoint
 from app.command_line import CommandLine
 from app.dashboards.wandb_run import RunDashboard, start_wandb
@@ -199,7 +199,7 @@ class Application(CommandLine):
         self.trainer.strategy.barrier("fit is over")
         self._log_at(self.trainer.global_step)
         self.run_files.announce(self.trainer)  # where nothing was left to train
-        best = self._best_checkpoint()
+        best = sound_best(self.run, self.checkpointing.best_model_path, say=self.is_first)
         tests_last = self.checkpointing.tested == "last"
         if best is None and not tests_last and self.is_first:
             print(
@@ -271,19 +271,6 @@ class Application(CommandLine):
         self.trainer.fit_loop.epoch_loop._batches_that_stepped = (
             step - 1
         )  # of the rows of step N, Lightning counts N - 1
-
-    def _best_checkpoint(self) -> str | None:
-        best = self.checkpointing.best_model_path or best_checkpoint(self.run)
-        candidates = [Path(best), *self.run.best_checkpoints()] if best else []
-        for path in candidates:
-            try:
-                load_whole(path)
-            except DamagedCheckpointError as error:
-                if self.is_first:
-                    print(f"{error}: it is not tested.")
-            else:
-                return os.path.relpath(path)
-        return None
 
     def _end_other_processes(self) -> None:
         """Ends those that Lightning has started: they may wait for this one where no signal reaches them."""

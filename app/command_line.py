@@ -155,7 +155,8 @@ class CommandLine(LightningCLI):
 
     def _stored_configuration(self) -> dict[str, Any]:
         """The checkpoint's own configuration: it imports nothing, downloads nothing and chooses no place to write."""
-        assert self.loaded is not None and self.checkpoint is not None
+        assert self.loaded is not None
+        assert self.checkpoint is not None
         other = self._other_data(self.loaded)
         if self.command == "fit":
             config = fit_configuration(self.loaded, self.arguments, parsing.PARSED.options)

@@ -1,8 +1,9 @@
 """Which checkpoint `--ckpt_path` means: a file, a run's folder, or the words "last" and "best"."""
 
+import os
 from pathlib import Path
 
-from app.checkpoints.file import load_whole
+from app.checkpoints.file import DamagedCheckpointError, load_whole
 from app.checkpoints.run_checkpoint import RunCheckpoint
 from app.errors import UsageError
 from app.runs.folder import RunFolder, configuration_of, newest_run
@@ -62,3 +63,23 @@ def best_checkpoint(run: RunFolder) -> Path | None:
     states = [state for name, state in callbacks.items() if name.startswith(RunCheckpoint.__name__)]
     best = [path for path in found if states and path.name == states[0]["best_of_all"]]
     return best[0] if best else found[0]
+
+
+def sound_best(run: RunFolder, known: str, say: bool) -> str | None:
+    """The best checkpoint of a run that can be read, as a path from here; None where there is none.
+
+    Args:
+        run: The run.
+        known: The best one's path, as its training knows it; "" where it does not.
+        say: Whether a line names those that are damaged.
+    """
+    best = known or best_checkpoint(run)
+    for path in [Path(best), *run.best_checkpoints()] if best else []:
+        try:
+            load_whole(path)
+        except DamagedCheckpointError as error:
+            if say:
+                print(f"{error}: it is not tested.")
+        else:
+            return os.path.relpath(path)
+    return None

@@ -119,7 +119,9 @@ def test_a_schedule_that_ends_with_the_training_belongs_to_its_length() -> None:
 
 def test_another_optimizer_is_refused_where_its_state_would_be_used() -> None:
     sgd = changed("model/init_args/outer/optimizer", "sgd")
-    with pytest.raises(ValueError, match=r"model\.outer\.optimizer adam -> sgd: the checkpoint holds the state of adam"):
+    with pytest.raises(
+        ValueError, match=r"model\.outer\.optimizer adam -> sgd: the checkpoint holds the state of adam"
+    ):
         beginning_of(BEFORE, Training(sgd, "images", SHAPES))
     assert beginning_of(BEFORE, Training(sgd, "other images", SHAPES))[0] is AT_STEP_0
 
