@@ -97,11 +97,7 @@ class ImageFolder(ImageData):
         super().__init__(
             n_way, k_shot, n_query, meta_batch_size, evaluation, loading, seed, augmentation, spec, strict, folder
         )
-        if not (val_fraction > 0 and test_fraction > 0 and val_fraction + test_fraction < 1):
-            raise ValueError(
-                f"val_fraction = {val_fraction} and test_fraction = {test_fraction} must be above 0 and leave classes "
-                "for training."
-            )
+        _check_fractions(val_fraction, test_fraction)
         lists = {"train": train_list, "val": val_list, "test": test_list}
         missing = [f"{name}_list" for name, path in lists.items() if path is None]
         if missing and (split == "lists" or len(missing) < len(lists)):
@@ -198,3 +194,10 @@ class ImageFolder(ImageData):
         held_out = n_val + n_test
         parts = (shuffled[held_out:], shuffled[:n_val], shuffled[n_val:held_out])
         return {name: sorted(part) for name, part in zip(SPLITS, parts, strict=True)}
+
+
+def _check_fractions(val: float, test: float) -> None:
+    if not (val > 0 and test > 0 and val + test < 1):
+        raise ValueError(
+            f"val_fraction = {val} and test_fraction = {test} must be above 0 and leave classes for training."
+        )

@@ -1,14 +1,14 @@
 """A user's own task: a folder of support images for each class, and images to classify."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
 from datamodules.base import EpisodeDataModule
 from datamodules.class_sizes import TooFew
@@ -27,6 +27,7 @@ from datamodules.image_files import (
 )
 from datamodules.input_spec import InputSpec, scaled
 from datamodules.progress import say
+from datamodules.query_batches import QueryBatches
 
 UNKNOWN = -1  # the label of an image whose class nobody has said
 
@@ -243,7 +244,7 @@ class SupportQuery(EpisodeDataModule):
             raise ValueError("there is nothing to classify: set data.query to a folder of images, or to one image.")
         labels = torch.tensor([self.label_of(file) for file in self.files])
         rank = self.trainer.global_rank if self.trainer else 0
-        batches = _QueryBatches(self._support, self._query, labels, self.batch_size, rank, self._world_size)
+        batches = QueryBatches(self._support, self._query, labels, self.batch_size, rank, self._world_size)
         return DataLoader(batches, batch_size=None)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Episode:
@@ -269,34 +270,3 @@ class SupportQuery(EpisodeDataModule):
         if not files:
             raise ValueError(f"{folder} holds no image to classify.")
         return files
-
-
-class _QueryBatches(IterableDataset):
-    """This rank's share of the batches of `SupportQuery.predict_dataloader`.
-
-    Args:
-        support: Images (S, C, H, W) uint8 and labels (S,).
-        query: (N, C, H, W) uint8.
-        labels: (N,) int64.
-        batch_size: Queries of a batch.
-        rank: This process's rank.
-        world_size: Number of processes.
-    """
-
-    def __init__(
-        self, support: Support, query: Tensor, labels: Tensor, batch_size: int, rank: int, world_size: int
-    ) -> None:
-        self.support, self.query, self.labels, self.batch_size = support, query, labels, batch_size
-        self.starts = range(rank * batch_size, len(query), world_size * batch_size)
-
-    def __iter__(self) -> Iterator[Episode]:
-        for start in self.starts:
-            chosen = slice(start, start + self.batch_size)
-            yield Episode(
-                support_x=self.support.x.unsqueeze(0),  # (1, S, C, H, W)
-                support_y=self.support.y.unsqueeze(0),
-                query_x=self.query[chosen].unsqueeze(0),  # (1, Q, C, H, W)
-                query_y=self.labels[chosen].unsqueeze(0),
-                task_id=torch.tensor([start]),
-                class_id=self.support.y.unique().unsqueeze(0),  # (1, n_way)
-            )
