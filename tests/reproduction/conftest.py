@@ -43,7 +43,7 @@ best.touch()
     "wall_time": 60.0, "tasks_per_second": 70.0, "device": "cpu", "precision": "32-true",
     "versions": {"torch": "2.11.0", "quickstudy": "abc"}, "trained_by": [{"commit": "ab"}], "seed": seed,
 }))
-(run / "metrics.csv").write_text("step,train/loss,val/accuracy\\n499,,0.8\\n549,1.0,\\n999,,0.91234\\n")
+(run / "metrics.csv").write_text("step,train/loss,val/accuracy\\n500,,0.8\\n550,1.0,\\n1000,,0.91234\\n")
 print("results: %s/results.json" % run)
 """
 
