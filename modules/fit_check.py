@@ -122,12 +122,11 @@ def _options_of_backbone(learner: "Learner", given: tuple[int, ...]) -> list[str
 def _options_of_data(data: Any, expected: tuple[int, ...]) -> list[str]:
     """What to set so that the data give images of a shape; nothing where they have no such options."""
     names, given = inspect.signature(type(data)).parameters, tuple(data.input_shape)
-    wanted = {"channels": (expected[0], given[0]), "image_size": (expected[1:], given[1:])}
-    changes = {name: value for name, (value, own) in wanted.items() if value != own}
+    changes = {"channels": expected[0]} if expected[0] != given[0] else {}
+    changes |= {"image_size": expected[1]} if expected[1:] != given[1:] else {}
     if not changes.keys() <= names.keys() or expected[1] != expected[2]:
         return []
-    numbers = {name: value if isinstance(value, int) else value[0] for name, value in changes.items()}
-    return ["set " + " ".join(f"--data.{name} {number}" for name, number in numbers.items())]
+    return ["set " + " ".join(f"--data.{name} {number}" for name, number in changes.items())]
 
 
 def _check_recordable(learner: "Learner", data: Any) -> None:

@@ -1,6 +1,6 @@
 """The features by which images are compared with those that a learner knows."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 MOST_LAYERS = 4  # that are looked at beside the embedding
 AT_ONCE = 64  # images
-EMBEDDING, STATISTICS = "embedding", "statistics"  # keys of a state beside the layers' names
+EMBEDDING = "embedding"  # a key of a state beside the layers' names
 
-State = dict[str, dict[str, Tensor]]  # what a checkpoint keeps: layer -> mean and transform, statistics by name
+State = dict[str, dict[str, Tensor]]  # what a checkpoint keeps: layer -> "mean" and "transform"
 
 
 class LikenessFeatures:
-    """White features of single images, by the network that a learner's tasks begin with.
+    """White features of a task's images, by the network that a learner's tasks begin with.
 
     They are the means and deviations of the feature maps after some normalisations, early and late, and the embedding:
     what a network was never shown differs most in its early maps. The weights are those before any adaptation, so that
     images of different tasks are compared in one space, also for methods that adapt the features. Where batches
-    normalise, the statistics of the known images do, so that no other image has a part in an image's features.
+    normalise, those of the support set do, so that no other query has a part in a query's features.
 
     Args:
         learner: A trained learner; its network is copied.
@@ -44,51 +44,57 @@ class LikenessFeatures:
         known = learner.backbone if learner.backbone is not None else learner.network
         self._network = deepcopy(known).float().eval().requires_grad_(False)
         self._layers = _looked_at(self._network)
-        self._white: State = {}
-        norms = {n: layer for n, layer in self._network.named_modules() if isinstance(layer, _BatchNorm)}
-        # The normalisations without statistics of their own, which are given some.
-        self._by_batch = {name: norm for name, norm in norms.items() if norm.running_mean is None}
-        for norm in self._by_batch.values():
+        self._white: State = {} if state is None else state
+        norms = [layer for layer in self._network.modules() if isinstance(layer, _BatchNorm)]
+        self._by_batch = [
+            norm for norm in norms if norm.running_mean is None
+        ]  # they are given the support's statistics
+        for norm in self._by_batch:
             norm.register_buffer("running_mean", torch.zeros(norm.num_features, device=learner.device))
             norm.register_buffer("running_var", torch.ones(norm.num_features, device=learner.device))
-        if state is not None:
-            self._white = {name: white for name, white in state.items() if name != STATISTICS}
-            for name, value in state[STATISTICS].items():
-                self._network.get_buffer(name).copy_(value)
 
-    def learn(self, images: Tensor) -> None:
-        """Learns from known images (N, C, H, W) in [0, 1] what is expected of an image."""
-        self._learn_statistics(images)
-        layers = self._maps(images)
-        self._white = {n: dict(zip(("mean", "transform"), fit_whitening(f), strict=True)) for n, f in layers.items()}
+    def learn(self, tasks: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Learns from known tasks what is expected of an image.
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """White features (N, K) of images (N, C, H, W) in [0, 1]."""
-        layers = self._maps(images)
-        white = [(layers[n] - w["mean"].to(layers[n])) @ w["transform"].to(layers[n]) for n, w in self._white.items()]
-        return torch.cat(white, dim=1)
+        Args:
+            tasks: Support (S, C, H, W) and queries (Q, C, H, W) of each, in [0, 1].
+        """
+        found: dict[str, list[Tensor]] = {}
+        for support, queries in tasks:
+            self._normalise_by(support)
+            for name, statistics in self._maps(torch.cat([support, queries])).items():
+                found.setdefault(name, []).append(statistics)
+        white = {name: fit_whitening(torch.cat(parts)) for name, parts in found.items()}
+        self._white = {n: {"mean": mean, "transform": transform} for n, (mean, transform) in white.items()}
+
+    def __call__(self, support: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
+        """White features (S, K) and (Q, K) of a task's images (S, C, H, W) and (Q, C, H, W) in [0, 1]."""
+        self._normalise_by(support)
+        return self._whitened(self._maps(support)), self._whitened(self._maps(queries))
+
+    def _whitened(self, maps: dict[str, Tensor]) -> Tensor:
+        """Layer -> what is known of its maps (N, D), to white features (N, K) of all layers."""
+        white = {name: {key: value.to(maps[name]) for key, value in w.items()} for name, w in self._white.items()}
+        return torch.cat([(maps[name] - w["mean"]) @ w["transform"] for name, w in white.items()], dim=1)
 
     def state(self) -> State:
         """What another object of the same network needs to give the same features."""
-        names = [f"{name}.{leaf}" for name in self._by_batch for leaf in ("running_mean", "running_var")]
-        statistics = {name.lstrip("."): self._network.get_buffer(name.lstrip(".")).cpu() for name in names}
-        return {name: {k: v.cpu() for k, v in w.items()} for name, w in self._white.items()} | {STATISTICS: statistics}
+        return {name: {key: value.cpu() for key, value in white.items()} for name, white in self._white.items()}
 
     # ---- the network's layers
 
     @torch.no_grad()
-    def _learn_statistics(self, images: Tensor) -> None:
-        """The means over batches of known images, in the order of the layers, for those that have none."""
-        if not self._by_batch:
-            return
-        for norm in self._by_batch.values():
-            norm.momentum, norm.num_batches_tracked = None, torch.tensor(0)  # their plain mean
+    def _normalise_by(self, support: Tensor) -> None:
+        """Gives layers that normalise by their batch the statistics of a support set, in the order of the layers."""
+        for norm in self._by_batch:
+            norm.reset_running_stats()
+            norm.momentum, norm.num_batches_tracked = None, torch.tensor(0)  # the plain mean over parts
             norm.track_running_stats = True
             norm.train()
-        for part in images.split(AT_ONCE):
-            if len(part) > 1 or len(images) == 1:
+        for part in support.split(AT_ONCE) if self._by_batch else ():
+            if len(part) > 1 or len(support) == 1:
                 self._embed(part)
-        for norm in self._by_batch.values():
+        for norm in self._by_batch:
             norm.eval()
 
     def _embed(self, images: Tensor) -> Tensor:

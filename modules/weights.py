@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from modules.published_weights import AmbiguousError, described, fitted, unwrapped
+from modules.layer_order import AmbiguousError
+from modules.published_weights import described, fitted, unwrapped
 from modules.trained_images import images_of_file
 
 SHOWN = 3  # names in an error

@@ -4,6 +4,7 @@ import re
 from collections.abc import Container, Sequence
 from typing import Any
 
+import modules
 from app.arguments import option_values
 from app.checkpoints.configuration import checkpoint_config, data_class
 from app.checkpoints.continuation import NOT_COMPARED, Shapes, Training
@@ -29,6 +30,12 @@ def training_of(checkpoint: dict[str, Any]) -> Training:
 def shapes_of(state: dict[str, Any]) -> Shapes:
     """The shape of each tensor of a state_dict, by name."""
     return {name: tuple(value.shape) for name, value in state.items()}
+
+
+def model_class(name: str) -> str:
+    """The path of a learner's class: "ProtoNet" -> "modules.ProtoNet"; of a class of the user's own what is given."""
+    short = name.rpartition(".")[2]
+    return f"modules.{short}" if isinstance(getattr(modules, short, None), type) else name
 
 
 def of_classes(checkpoint: dict[str, Any], model: str, data: str) -> bool:
@@ -63,7 +70,7 @@ def fit_configuration(checkpoint: dict[str, Any], arguments: Sequence[str], opti
     config = checkpoint_config(checkpoint, other_data if other_data != own_data else None)
     if model and model[0].rpartition(".")[2] != config["model"]["class_path"].rpartition(".")[2]:
         backbone = config["model"]["init_args"].get("backbone")
-        config["model"] = {"class_path": model[0], "init_args": {"backbone": backbone} if backbone else {}}
+        config["model"] = {"class_path": model_class(model[0]), "init_args": {"backbone": backbone} if backbone else {}}
     for section, values in (checkpoint.get(CONFIGURATION) or {}).items():
         if section in OF_THE_MODEL:
             continue

@@ -29,11 +29,15 @@ class Likeness:
         features: What `LikenessFeatures` needs.
         distances: (N,) of the validation queries.
         n_tasks: Tasks that were looked at.
+        n_way: Classes of a task.
+        k_shot: Support examples of each class.
     """
 
     features: State
     distances: Tensor
     n_tasks: int
+    n_way: int
+    k_shot: int
 
     def of(self, learner: Learner, support: Support, queries: Tensor) -> Tensor:
         """The share of validation queries that are at least as far from their support as each query.
@@ -46,8 +50,8 @@ class Likeness:
         Returns:
             (Q,) in [0, 1]; 0: farther than all.
         """
-        features = LikenessFeatures(learner, self.features)
-        distances = distance_to_known(features(queries[0]), features(support.x[0]))
+        known, asked = LikenessFeatures(learner, self.features)(support.x[0], queries[0])
+        distances = distance_to_known(asked, known)
         return share_as_far(distances.cpu(), self.distances)
 
 
@@ -63,14 +67,12 @@ def measure_likeness(learner: Learner, data: EpisodeDataModule) -> Likeness:
     images_each = shape.n_way * (shape.k_shot + shape.n_query)
     n_tasks = max(FEWEST_TASKS, min(MOST_TASKS, 2 * IMAGES // images_each, data.evaluation.n_val_tasks))
     episodes = [data.episode("val", torch.tensor([task])) for task in range(n_tasks)]
+    tasks = [(episode.support_x[0], episode.query_x[0]) for episode in episodes]
     features = LikenessFeatures(learner)
-    half = episodes[::2]
-    features.learn(torch.cat([torch.cat([episode.support_x[0], episode.query_x[0]]) for episode in half]))
-    distances = [
-        distance_to_known(features(episode.query_x[0]), features(episode.support_x[0])).cpu()
-        for episode in episodes[1::2]
-    ]
-    return Likeness(features.state(), torch.cat(distances).sort().values, n_tasks)
+    features.learn(tasks[::2])
+    white = [features(*task) for task in tasks[1::2]]
+    distances = torch.cat([distance_to_known(asked, known).cpu() for known, asked in white])
+    return Likeness(features.state(), distances.sort().values, n_tasks, shape.n_way, shape.k_shot)
 
 
 def stored_likeness(checkpoint: dict[str, Any]) -> Likeness | None:
@@ -79,7 +81,10 @@ def stored_likeness(checkpoint: dict[str, Any]) -> Likeness | None:
 
 
 def likeness_for(learner: Learner, checkpoint: dict[str, Any], n_way: int, k_shot: int) -> Likeness | None:
-    """The checkpoint's, whatever the size of its tasks; without one, from the validation tasks; None: not here either.
+    """The checkpoint's, or one of the validation tasks; None where it has none and they are not here.
+
+    Where the support set normalises, tasks of another size give other distances: then the validation tasks are asked
+    anew, if they are here.
 
     Args:
         learner: With the checkpoint's weights.
@@ -87,13 +92,16 @@ def likeness_for(learner: Learner, checkpoint: dict[str, Any], n_way: int, k_sho
         n_way: Classes.
         k_shot: Support examples of each class.
     """
-    if (stored := stored_likeness(checkpoint)) is not None:
+    stored = stored_likeness(checkpoint)
+    fits = stored is not None and (stored.n_way, stored.k_shot) == (n_way, k_shot)
+    if fits or (stored is not None and not learner.sees_other_queries):
         return stored
     try:
         return measure_likeness(learner, validation_data(checkpoint, n_way, k_shot))
     except (OSError, ValueError, RuntimeError) as error:
-        say(f"not compared with the training data: {one_line(error)}")
-        return None
+        how = "not compared" if stored is None else f"compared as in {stored.n_way}-way {stored.k_shot}-shot tasks"
+        say(f"{how} with the training data: {one_line(error)}")
+        return stored
 
 
 def as_stored(likeness: Likeness) -> dict[str, Any]:

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 MOST_DIRECTIONS = 64  # of one layer's features that are kept
-# Of a covariance towards a multiple of the identity: it is regular with few examples, and what hardly varies among them,
-# as the tone of the background, does not decide alone.
+# Of a covariance towards a multiple of the identity: it is regular with few examples, and what hardly varies among
+# them, as the tone of the background, does not decide alone.
 SHRINKAGE = 0.3
 
 

@@ -192,7 +192,7 @@ def test_what_the_data_are_decides_and_not_where_they_lie(run, tiny):
     assert (runs / "1" / "results.json").is_file()
     ended = folder_run(run, tiny, "--ckpt_path=runs/maml_image_folder_5w1s/0", "--data.root=others")
     assert ended.code == 0, ended.err
-    changes = "the images or classes of the data, data.root moved -> others"
+    changes = "the images or classes of the data, data.root own -> others"
     assert (
         f"A new run in {runs / '2'} begins at step 0 with the weights of {runs}/0/checkpoints/last.ckpt: " in ended.out
     )

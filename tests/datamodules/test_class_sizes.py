@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,13 @@ def images(tmp_path: Path) -> Path:
 
 
 def folder(root: Path, **arguments) -> ImageFolder:
-    given = {"n_way": 2, "k_shot": 1, "n_query": 2, "image_size": 12, "cache": str(root / "cache")} | arguments
+    given: dict[str, Any] = {
+        "n_way": 2,
+        "k_shot": 1,
+        "n_query": 2,
+        "image_size": 12,
+        "cache": str(root / "cache"),
+    } | arguments
     evaluation = given.pop("evaluation", Evaluation(n_val_tasks=2, n_test_tasks=2))
     return ImageFolder(root=str(root / "images"), evaluation=evaluation, **given)
 

@@ -20,7 +20,8 @@ def test_each_data_set_reads_what_it_can_and_converts_the_rest(folders: Path, tm
     episode = omniglot.episode("test", torch.arange(2))
     assert omniglot.bank is not None
     assert omniglot.bank.images.shape[1:] == (1, 20, 20)
-    assert episode.query_x.shape[2:] == omniglot.input_shape == (3, 20, 20)
+    assert tuple(episode.query_x.shape[2:]) == (3, 20, 20)
+    assert omniglot.input_shape == (3, 20, 20)
     assert torch.equal(episode.query_x[:, :, 0], episode.query_x[:, :, 2])
     folder = ImageFolder(root=str(tmp_path), cache=str(tmp_path))
     folder.adopt({"image_shape": [1, 28, 28]})

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,7 +53,7 @@ def test_images_beside_the_classes_are_not_lost_in_silence(tmp_path: Path, capsy
 
 def image_folder(root: Path, **arguments) -> ImageFolder:
     evaluation = Evaluation(n_val_tasks=2, n_test_tasks=2)
-    sizes = {"n_way": 1, "n_query": 1, "image_size": 12, "cache": str(root / "cache")}
+    sizes: dict[str, Any] = {"n_way": 1, "n_query": 1, "image_size": 12, "cache": str(root / "cache")}
     return ImageFolder(root=str(root / "images"), evaluation=evaluation, **(sizes | arguments))
 
 

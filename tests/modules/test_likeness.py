@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch import nn
 
 from modules import MAML, MLP, ProtoNet
 from modules.functional.likeness import distance_to_known, fit_whitening, map_statistics, share_as_far
@@ -48,23 +47,24 @@ def test_far_is_what_is_far_from_the_support_or_from_all() -> None:
 def test_every_learner_has_features_of_each_image_alone(kind, running_stats: bool) -> None:
     learner = make_small(kind, running_stats)
     before = {name: value.clone() for name, value in learner.state_dict().items()}
-    images = torch.cat([make_episode(20).support_x.flatten(0, 1), make_episode(20).query_x.flatten(0, 1)])
+    episode = make_episode(20)
+    tasks = list(zip(episode.support_x, episode.query_x, strict=True))
     features = LikenessFeatures(learner)
-    features.learn(images)
-    together = features(images[:10])
-    torch.testing.assert_close(torch.cat([features(image[None]) for image in images[:10]]), together)
+    features.learn(tasks)
+    support, queries = tasks[0]
+    known, together = features(support, queries)
+    torch.testing.assert_close(torch.cat([features(support, query[None])[1] for query in queries]), together)
     again = LikenessFeatures(learner, features.state())
-    torch.testing.assert_close(again(images[:10]), together)
+    torch.testing.assert_close(again(support, queries), (known, together))
     assert all(torch.equal(value, before[name]) for name, value in learner.state_dict().items())
-    like = distance_to_known(features(images[:10]), features(images[10:20]))
-    unlike = distance_to_known(features(torch.rand(10, 1, 8, 8) * 20), features(images[10:20]))
-    assert float(unlike.min()) > float(like.max())
+    unlike = features(support, torch.rand(10, 1, 8, 8) * 20)[1]
+    assert float(distance_to_known(unlike, known).min()) > float(distance_to_known(together, known).max())
 
 
 def test_a_network_without_normalisation_has_features_too() -> None:
     features = LikenessFeatures(MAML(3, MLP([1, 8, 8], [12, 12])))
-    features.learn(torch.rand(40, 1, 8, 8))
-    assert features(torch.rand(2, 1, 8, 8)).shape == (2, 36)
+    features.learn([(torch.rand(20, 1, 8, 8), torch.rand(20, 1, 8, 8))])
+    assert features(torch.rand(3, 1, 8, 8), torch.rand(2, 1, 8, 8))[1].shape == (2, 36)
 
 
 def test_a_layer_that_is_passed_twice_is_looked_at_once() -> None:
@@ -74,6 +74,5 @@ def test_a_layer_that_is_passed_twice_is_looked_at_once() -> None:
             return super().embed(images)
 
     features = LikenessFeatures(ProtoNet(Twice(running_stats=True)))
-    features.learn(torch.rand(40, 1, 8, 8))
-    assert len(features(torch.rand(70, 1, 8, 8))) == 70
-    assert isinstance(features._network, nn.Module)
+    features.learn([(torch.rand(20, 1, 8, 8), torch.rand(20, 1, 8, 8))])
+    assert len(features(torch.rand(3, 1, 8, 8), torch.rand(70, 1, 8, 8))[1]) == 70

@@ -212,7 +212,7 @@ def test_our_own_names_below_any_prefix_and_with_a_head(tmp_path: Path, capsys) 
 
 
 def deeper(theirs: nn.Module) -> Any:
-    return nn.Sequential(*theirs, plain_block(FILTERS, FILTERS)).state_dict()
+    return nn.Sequential(*theirs.children(), plain_block(FILTERS, FILTERS)).state_dict()
 
 
 def two_networks(theirs: nn.Module) -> Any:
