@@ -103,8 +103,7 @@ class ImageFolder(ImageData):
         if missing and (split == "lists" or len(missing) < len(lists)):
             raise ValueError(f"a split by lists needs all three: {' and '.join(missing)} is not set.")
         self.save_hyperparameters()
-        self.root, self.split = Path(root).expanduser(), split
-        self.classes, self.too_few = classes, too_few
+        self.root, self.split, self.classes, self.too_few = Path(root).expanduser(), split, classes, too_few
         self.val_fraction, self.test_fraction, self.split_seed = val_fraction, test_fraction, split_seed
         self.lists = {name: Path(path).expanduser() for name, path in lists.items() if path is not None}
 

@@ -15,7 +15,7 @@ from tests.app.own_classes.drawn_task import SHAPES, predict, rows
 
 @pytest.mark.parametrize(("below", "unsure"), [("0", 0), ("1", 12)])
 def test_the_threshold_can_be_set(protonet: Path, run, task: Path, below: str, unsure: int):
-    ended = predict(run, str(protonet), task, "--answers.unsure_below", below)
+    ended = predict(run, str(protonet), task, "--answers.unsure_below", below, "--answers.unlike_below=0")
     assert ended.code == 0, ended.err
     found = rows(next(Path().glob("runs/*/predict_0/predictions.csv")))
     assert sum(row["label"] == "unsure" for row in found) in (unsure, unsure - 1)  # a probability may be 1
