@@ -121,7 +121,8 @@ class Application(CommandLine):
         self._dump_config()
         begun_from = self._begun_from()
         self._choose_folder(config_text(self.config_dump, begun_from))
-        self.run_files.describe(self.config_dump, begun_from, self.datamodule.identity())
+        goes_on = self.continued is not None
+        self.run_files.describe(self.config_dump, begun_from, self.datamodule.identity(), goes_on)
         self.run_files.step = 0 if self.origin is None else self.origin.step
         if self.origin is not None:
             rank_zero_only(print)(self.origin.line(self.run))

@@ -242,7 +242,7 @@ class CommandLine(LightningCLI):
         if self.options.get("resume"):
             self.origin = first_of(self.own_runs, now)
         elif self.origin is not None:
-            self.origin.decide(now)
+            self.origin.decide(now, self.model.learned_arguments)
         if self.origin is None:
             return
         if self.origin.run is not None:

@@ -204,10 +204,10 @@ class Learner(EvaluatedMethod):
         """Goes on after the last outer step, computing tasks the way that "auto" chose before."""
         self.objective = OBJECTIVES[checkpoint.get("objective", "classification")]
         self.input_spec = checkpoint.get("input_spec", {})
-        if "task_strategy" in checkpoint:
+        asked = [self.outer.task_strategy, self.outer.task_chunk]
+        if "task_strategy" in checkpoint and checkpoint.get("layout_asked", asked) == asked:
             self._chosen_strategy, self._layout_is_kept = checkpoint["task_strategy"], True
-            sizes = [size for size in (self.outer.task_chunk, checkpoint.get("task_chunk")) if size]
-            self._chunks.size = min(sizes, default=None)  # one that was halved stays so
+            self._chunks.size = checkpoint.get("task_chunk")  # one that was halved stays so
         self.take_trained(checkpoint)
         self.train_metrics = checkpoint.get("train_metrics", {})
         self.skipped_steps = checkpoint.get("skipped_steps", 0)

@@ -33,3 +33,4 @@ def add_contents(learner: "Learner", checkpoint: dict[str, Any]) -> None:
     checkpoint["train_metrics"] = dict(learner.train_metrics)  # logged again where an outer step is begun again
     if learner.task_chunk is not None:
         checkpoint["task_strategy"], checkpoint["task_chunk"] = learner.task_strategy, learner.task_chunk
+        checkpoint["layout_asked"] = [learner.outer.task_strategy, learner.outer.task_chunk]

@@ -112,6 +112,11 @@ class LEO(Learner):
         self.latent_lr = nn.Parameter(torch.full((latent_size,), latent_lr))
         self.finetuning_lr = nn.Parameter(torch.full((self.feature_dim,), finetuning_lr))
 
+    @property
+    def learned_arguments(self) -> tuple[str, ...]:
+        """The first step sizes in the space of codes and of weights."""
+        return "latent_lr", "finetuning_lr"
+
     def adapt(
         self, params: Variables, support: Support, n_way: int, steps: int, noise: Tensor | None
     ) -> Iterator[Adapted]:

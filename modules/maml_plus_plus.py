@@ -78,6 +78,11 @@ class MAMLPlusPlus(GradientLearner):
             else {}
         )
 
+    @property
+    def learned_arguments(self) -> tuple[str, ...]:
+        """The step sizes' first value, where they are learned."""
+        return ("inner_lr",) if self.inner_lr else ()
+
     def fast(self, params: Variables) -> Variables:
         """All of the network's weights but those of batch normalisations that have some for each step."""
         layers = tuple(f"network.{key.replace('/', '.')}." for key in self.norms)

@@ -53,6 +53,11 @@ class MetaSGD(GradientLearner):
             }
         )
 
+    @property
+    def learned_arguments(self) -> tuple[str, ...]:
+        """The step sizes' first values."""
+        return "smallest_lr", "largest_lr"
+
     def rule(self, params: Variables) -> Update:
         """theta' = theta - alpha * gradient, equation (2); one alpha of a weight's shape, the same in every step."""
 

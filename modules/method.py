@@ -131,6 +131,11 @@ class Method(TrainedOn):
         """How the headline result was evaluated, as a result must state it."""
         return {"method": type(self).__name__, "inner_steps": self.eval_inner_steps, "transductive": self.transductive}
 
+    @property
+    def learned_arguments(self) -> tuple[str, ...]:
+        """The constructor's arguments that say what learned values begin with: those of a checkpoint replace them."""
+        return ()
+
     # ---- for methods
 
     def forward_network(self, variables: Variables, x: Tensor, layer: str = "") -> Tensor:

@@ -74,11 +74,12 @@ class FitOrigin:
         begins_anew = self.contents is None or self.beginning is Beginning.AT_STEP_0
         return 0 if begins_anew else int(self.contents["global_step"])  # type: ignore[index]
 
-    def decide(self, now: Training) -> None:
+    def decide(self, now: Training, learned: Sequence[str] = ()) -> None:
         """Decides what begins here.
 
         Args:
             now: The training that is asked for.
+            learned: The learner's arguments whose place learned values take.
 
         Raises:
             UsageError: If nothing can begin here with these options.
@@ -91,6 +92,13 @@ class FitOrigin:
             raise UsageError(f"--ckpt_path {self.path}: {error}") from error
         if _weights_file(now.config) and _weights_file(now.config) != _weights_file(before.config):
             raise UsageError(f"--{WEIGHTS} and --ckpt_path both give the network its weights: leave one of them out")
+        if self.beginning is Beginning.AT_ITS_STEP:
+            for difference in self.differences:
+                if difference.name.removeprefix("model.") in learned:
+                    raise UsageError(
+                        f"--ckpt_path {self.path}: {difference}: the checkpoint has learned other values in its place. "
+                        f"Leave it as it was, or begin from the checkpoint's weights alone by --{WEIGHTS}"
+                    )
         wrong = unexpected_length(self.contents["global_step"], now.config["trainer"]["max_steps"], self.beginning)
         if wrong:
             raise UsageError(f"--ckpt_path {self.path}: {wrong}")

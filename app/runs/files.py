@@ -14,6 +14,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from app.checkpoints.stored_configuration import CONFIGURATION, IDENTITY, RUN_NAME, stored
 from app.runs.folder import RunFolder
 from app.runs.results import commit, device_name
+from app.runs.throughput import Throughput
 from app.whole_file import write_whole
 
 NOT_NOTED: dict[str, str | None] = {"commit": None, "torch": None, "device": None}  # by earlier versions
@@ -40,15 +41,18 @@ class RunFiles(Callback):
         self._unlogged: dict[str, Any] = {}
         self._of_checkpoints: dict[str, Any] = {}  # what each checkpoint says of its run
         self._announced = False
+        self.goes_on = False
 
-    def describe(self, config: dict[str, Any], begun_from: str | None, identity: str) -> None:
+    def describe(self, config: dict[str, Any], begun_from: str | None, identity: str, goes_on: bool) -> None:
         """Takes what is written of the run.
 
         Args:
             config: The resolved configuration.
             begun_from: The other run's checkpoint that the run began from.
             identity: What its data are, `EpisodeDataModule.identity()`.
+            goes_on: Whether it goes on, and does not begin.
         """
+        self.goes_on = goes_on
         self.config = config_text(config, begun_from)
         self._of_checkpoints = {CONFIGURATION: stored(config), IDENTITY: identity}
 
@@ -94,8 +98,11 @@ class RunFiles(Callback):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self.trained_by = list(checkpoint.get("trained_by", [NOT_NOTED]))
-        goes_on = trainer.state.fn == "fit" and not self.run.created  # and does not begin from another run's checkpoint
-        self._unlogged = checkpoint.get("unlogged", {}) if goes_on else {}
+        self._unlogged = checkpoint.get("unlogged", {}) if trainer.state.fn == "fit" and self.goes_on else {}
+        if trainer.state.fn == "fit" and not self.goes_on:
+            # Of another run: its best score, its patience, its pictures. What the training has cost is told on.
+            states = checkpoint.get("callbacks", {})
+            checkpoint["callbacks"] = {name: states[name] for name in states if name.startswith(Throughput.__name__)}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Notes code and machine, which may be others than those of the run's earlier parts, whose result is over."""

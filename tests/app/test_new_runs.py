@@ -260,3 +260,29 @@ def test_without_a_configuration_file_sine_waves_get_a_network_of_vectors(run, t
     ended = run("fit", *own, "--data=Sinusoid", "--model.backbone.widths=[8]", "--trainer.max_steps=2")
     assert ended.code == 0, ended.err
     assert config(Path("runs/maml_sinusoid_10s/0"))["model"]["init_args"]["backbone"]["class_path"] == "modules.MLP"
+
+
+def test_what_a_new_run_sets_of_its_callbacks_is_used(run, tiny):
+    """A callback's state of the former run would bring back its patience, and its best score."""
+    small = (*tiny, "--model.outer.lr=1e-12", "--trainer.val_check_interval=1")
+    assert run("fit", *small, "--trainer.max_steps=3", "--early_stopping.patience=1").code == 0
+    assert state(RUN)["global_step"] == 2
+    more = ("--trainer.max_steps=6", "--early_stopping.patience=3")
+    assert run("fit", *small, *more, "--ckpt_path=last").code == 0
+    assert state(RUNS / "1")["global_step"] == 6
+
+
+def test_what_a_checkpoint_has_learned_cannot_be_set_anew(run, tiny):
+    assert run("fit", *tiny, "--model=MetaSGD", "--trainer.max_steps=2").code == 0
+    ended = run("fit", *tiny, "--model=MetaSGD", "--ckpt_path=last", "--model.largest_lr=0.2")
+    assert ended.code == 2
+    assert "model.largest_lr 0.1 -> 0.2: the checkpoint has learned other values in its place" in ended.err
+
+
+def test_a_new_layout_of_the_computation_is_used(run, tiny, trained):
+    new = ("--model.outer.task_chunk=1", "--model.outer.task_strategy=vmap", "--trainer.max_steps=6")
+    assert run("fit", *tiny, "--ckpt_path=last", *new).code == 0
+    assert (state(RUNS / "1")["task_strategy"], state(RUNS / "1")["task_chunk"]) == ("vmap", 1)
+    back = ("--trainer.max_steps=8", f"--ckpt_path={RUNS}/1")
+    assert run("fit", *tiny, *back).code == 0
+    assert (state(RUNS / "2")["task_strategy"], state(RUNS / "2")["task_chunk"]) == ("batched", 2)
