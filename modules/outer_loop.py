@@ -69,9 +69,7 @@ class OuterLoop:
             ValueError: If the schedule ends at the last step and there is none.
         """
         if self.schedule in ("linear", "cosine") and total_steps < 1:
-            raise ValueError(
-                f"schedule {self.schedule!r} ends at the last outer step: set trainer.max_steps, or max_epochs."
-            )
+            raise ValueError(f"schedule {self.schedule!r} ends at the last outer step: set trainer.max_steps.")
         return LambdaLR(optimizer, lambda step: self.lr_factor(step, total_steps))
 
     def lr_factor(self, step: int, total_steps: int) -> float:
