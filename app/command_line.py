@@ -11,7 +11,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from app import parser as parsing
 from app.arguments import config_files, option_values, run_name
-from app.checkpoints.choice import choose_checkpoint
+from app.checkpoints.choice import choose_checkpoint, only_name
 from app.checkpoints.configuration import (
     check_same_method,
     checkpoint_config,
@@ -122,6 +122,7 @@ class CommandLine(LightningCLI):
         unsaid = self._unsaid_configuration()
         self._parse(parser, unsaid)
         if self.command == "fit" and unsaid is not None and self.loaded is None:
+            check_counts(self.options["data"]["init_args"].as_dict())
             model, data = (self.options[section].as_dict() for section in ("model", "data"))
             backbone = fitting_backbone(model, data, self.arguments)
             if backbone is not None and backbone != model["init_args"]["backbone"]:
@@ -223,8 +224,12 @@ class CommandLine(LightningCLI):
         self.options["ckpt_path"] = str(self.checkpoint) if self.checkpoint else None
 
     def _load_checkpoint(self, given: str) -> None:
-        files = config_files(self.arguments)
-        name = run_name(self.arguments) if files else default_run_name(self.arguments)
+        if config_files(self.arguments):
+            name = run_name(self.arguments)
+        elif self.command == "fit":
+            name = default_run_name(self.arguments)
+        else:
+            name = only_name(given, self.root) or run_name(self.arguments)
         chosen = choose_checkpoint(given, self.root, name, to_train=self.command == "fit")
         if chosen is None:
             hint = ": leave --ckpt_path out, or set --resume auto in its place" if self.command == "fit" else ""

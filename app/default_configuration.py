@@ -40,7 +40,8 @@ def default_configuration(arguments: Sequence[str]) -> Config:
         config["data"] = {"class_path": data[0], "init_args": kept}
     named = model[0] if model else config["model"]["class_path"]
     if not of_images or not _same_class(named, config["model"]["class_path"]):
-        backbone = _own_backbone(named, of_images)
+        chosen = option_values(arguments, "--model.backbone", "--model.init_args.backbone")
+        backbone = {"class_path": chosen[-1]} if chosen else _own_backbone(named, of_images)
         config["model"] = {"class_path": named, "init_args": {} if backbone is None else {"backbone": backbone}}
     return config
 

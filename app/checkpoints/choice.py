@@ -45,6 +45,29 @@ def choose_checkpoint(given: str, root: Path, name: str, to_train: bool = False)
     return path
 
 
+def only_name(given: str, root: Path) -> str | None:
+    """The name of the runs that "last" and "best" choose from, where no configuration file says it.
+
+    Args:
+        given: What `--ckpt_path` says.
+        root: The folder of all runs.
+
+    Returns:
+        None where there is no run, or the word is none.
+
+    Raises:
+        UsageError: If there are runs of several names.
+    """
+    if given not in WORDS or Path(given).exists():
+        return None
+    names = sorted(folder.name for folder in root.glob("*") if newest_run(root, folder.name) is not None)
+    if len(names) > 1:
+        raise UsageError(
+            f"--ckpt_path {given}: {root}/ holds runs of {', '.join(names)}: name a run by its folder, or --config"
+        )
+    return names[0] if names else None
+
+
 def tests_last(run: RunFolder) -> bool:
     """Whether `fit` tests a run's last checkpoint in place of its best."""
     config = configuration_of(run) or {}

@@ -30,7 +30,6 @@ SAME_RUN = (
     "trainer.limit_predict_batches",
     "data.root",
     "data.cache",
-    "data.download",
     "data.train_list",
     "data.val_list",
     "data.test_list",
@@ -45,6 +44,7 @@ SAME_RUN = (
 LENGTH = "trainer.max_steps"  # may differ too, where the schedule's learning rates do not depend on it
 BACKBONE, WEIGHTS, OPTIMIZER = "model.backbone", "model.backbone.weights", "model.outer.optimizer"
 NOT_COMPARED = ("ckpt_path", "config", "resume", "weights_only")  # of the command, not of the run
+SAYS_NOTHING = (*LINKED, "data.download")  # options that follow others, or only say whether data may be fetched
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -143,7 +143,7 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[Difference]
     found: list[Difference] = []
     for name in before.keys() & now.keys() - set(NOT_COMPARED):
         found += _compare(name, _neutral(name, before[name]), _neutral(name, now[name]), {})
-    own = [difference for difference in found if difference.name not in LINKED]  # which follow another option
+    own = [difference for difference in found if difference.name not in SAYS_NOTHING]
     return sorted(own, key=lambda difference: (difference.name not in ("model", "data"), difference.name))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from app.arguments import DEFAULT_CONFIG
 from tests.datamodules.image_makers import save_classes
 
 
@@ -41,12 +42,14 @@ def test_a_grey_model_is_tested_on_colour_images(run, tiny, images):
 
 
 def test_the_advice_of_a_fit_can_be_followed_before_anything_is_read(run, tiny, images):
-    ended = run("fit", *NETWORK, *images, *tiny, "--trainer.logger=false")
+    config = f"--config={DEFAULT_CONFIG}"  # without a file the network fits the images
+    ended = run("fit", config, *NETWORK, *images, *tiny, "--trainer.logger=false")
     assert ended.code == 1
     (line,) = ended.err.splitlines()  # nothing was read
     offers = re.findall(r"set (--.*?)(?:, or|\. |$)", line.partition("(QUICK")[0].strip())
     assert len(offers) == 2, line
     assert offers[1].rstrip(".") == "--data.channels 1 --data.image_size 28"
     for offer in offers:
-        followed = run("fit", *NETWORK, *images, *tiny, "--trainer.logger=false", *shlex.split(offer.rstrip(".")))
+        offered = shlex.split(offer.rstrip("."))
+        followed = run("fit", config, *NETWORK, *images, *tiny, "--trainer.logger=false", *offered)
         assert followed.code == 0, followed.err

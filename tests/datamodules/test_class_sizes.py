@@ -118,16 +118,17 @@ def test_a_class_that_lost_images_in_reading_is_left_out_too(images: Path, capsy
 
 
 def test_listed_classes_are_counted_too(tmp_path: Path):
-    save_classes(tmp_path / "images", {"a": 4, "b": 4, "c": 1})
+    sizes = {"train": {"a": 4, "b": 4}, "val": {"c": 4, "d": 4}, "test": {"e": 4, "f": 1}}
+    save_classes(tmp_path / "images", {name: count for classes in sizes.values() for name, count in classes.items()})
     lists = {}
-    for split, name in (("train", "a"), ("val", "b"), ("test", "c")):
-        count = {"a": 4, "b": 4, "c": 1}[name]
+    for split, classes in sizes.items():
         path = tmp_path / f"{split}.json"
-        files = [f"images/{name}/{i:03}.png" for i in range(count)]
-        path.write_text(json.dumps({"label_names": [name], "image_names": files, "image_labels": [0] * count}))
+        files = [f"images/{name}/{i:03}.png" for name, count in classes.items() for i in range(count)]
+        labels = [label for label, count in enumerate(classes.values()) for _ in range(count)]
+        path.write_text(json.dumps({"label_names": [*classes], "image_names": files, "image_labels": labels}))
         lists[f"{split}_list"] = str(path)
-    with pytest.raises(ValueError, match="class 'c' of the test split has 1 images"):
-        set_up(folder(tmp_path, n_way=1, **lists))
+    with pytest.raises(ValueError, match="class 'f' of the test split has 1 images"):
+        set_up(folder(tmp_path, **lists))
 
 
 def support(root: Path, **arguments) -> SupportQuery:

@@ -157,11 +157,11 @@ def test_several_processes_end_well(tmp_path):
 
 # ---- what the data are
 
-CLASSES = dict.fromkeys("abcdefgh", 3)
+CLASSES = dict.fromkeys("abcdefghjklm", 3)
 
 
 def folder_data(root: Path, **changes: object) -> ImageFolder:
-    evaluation = Evaluation(n_way=1, n_query=1, n_test_tasks=5)
+    evaluation = Evaluation(n_query=1, n_test_tasks=5)
     data = ImageFolder(n_way=2, n_query=1, root=str(root), image_size=12, evaluation=evaluation, **changes)  # type: ignore[arg-type]
     data.prepare_data()
     data.setup("fit")
@@ -194,6 +194,8 @@ def test_the_identity_changes_with_an_image_a_name_and_a_split(tmp_path):
     assert len(found) == 5
 
 
-def test_data_without_images_have_no_identity():
-    assert Sinusoid().identity() == ""
+def test_functions_are_told_apart_by_what_they_are():
+    assert Sinusoid(k_shot=5).identity() == Sinusoid(k_shot=10).identity()
+    kinds = [Sinusoid(), Sinusoid(protocol="reptile"), Sinusoid(oracle=True)]
+    assert len({data.identity() for data in kinds}) == 3
     assert len(make_data().identity()) == 16

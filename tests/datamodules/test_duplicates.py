@@ -136,7 +136,7 @@ def test_a_class_that_is_too_small_without_copies_says_so(tmp_path):
     for c, file in enumerate(sorted((tmp_path / "images").rglob("000.png"))):
         if c % 2 == 0:
             shutil.copy(file, file.with_name("001.png"))
-    with pytest.raises(ValueError, match=r"has 2 images to draw from, but a task needs 3 .* 8 files .* are copies"):
+    with pytest.raises(ValueError, match=r"'class00' \(2\), .* but a task needs 3 .* 8 files .* are copies"):
         folder(tmp_path)
 
 
@@ -186,7 +186,7 @@ def listed(tmp_path: Path, name: str, content: str) -> ImageFolder:
     path = tmp_path / name
     path.write_text(content)
     lists = {f"{split}_list": str(path) for split in ("train", "val", "test")}
-    return folder(tmp_path, set_up=False, n_way=1, **lists)
+    return folder(tmp_path, set_up=False, n_way=2, **lists)
 
 
 GOOD = "filename,label\nclass00/000.png,a\nclass00/001.png,a\n"

@@ -53,7 +53,8 @@ def test_images_beside_the_classes_are_not_lost_in_silence(tmp_path: Path, capsy
 
 def image_folder(root: Path, **arguments) -> ImageFolder:
     evaluation = Evaluation(n_val_tasks=2, n_test_tasks=2)
-    sizes: dict[str, Any] = {"n_way": 1, "n_query": 1, "image_size": 12, "cache": str(root / "cache")}
+    shares = {"val_fraction": 0.3, "test_fraction": 0.3}
+    sizes: dict[str, Any] = {"n_way": 2, "n_query": 1, "image_size": 12, "cache": str(root / "cache"), **shares}
     return ImageFolder(root=str(root / "images"), evaluation=evaluation, **(sizes | arguments))
 
 

@@ -52,14 +52,14 @@ def inner_optimum(network: nn.Module, start: Tensor, x: Tensor, y: Tensor, lr: f
         ("batched", 30.0, 0.0, 0.0),
         ("vmap", 30.0, 1.0, 0.0),
         ("loop", 30.0, 0.0, 0.0),
-        ("batched", 2.0, 1.0, 10.0),
-        ("loop", 2.0, 1.0, 10.0),
+        ("batched", 1.0, 1.0, 10.0),
+        ("loop", 1.0, 1.0, 10.0),
     ],
 )
 def test_the_outer_gradient_solves_the_dense_system(
     episode: Episode, strategy: str, spring: float, damping: float, lam_damping: float
 ) -> None:
-    """The last are the authors' settings: without the damping of lambda that matrix is indefinite."""
+    """The last have the authors' dampings: without that of lambda their matrix is indefinite."""
     settings: dict[str, Any] = {"regularisation": spring, "cg_damping": damping, "lam_damping": lam_damping}
     learner = make(strategy, inner_lr=0.02, inner_steps=5, cg_steps=60, **settings)
     network = copy.deepcopy(learner.network)
@@ -73,7 +73,7 @@ def test_the_outer_gradient_solves_the_dense_system(
         identity = torch.eye(len(phi), dtype=torch.float64)
         matrix = (1 + damping) * identity + hessian / (spring + lam_damping)
         undamped = (1 + damping) * identity + hessian / spring
-        assert bool(torch.linalg.eigvalsh(undamped).min() < 0) == (spring == 2.0)
+        assert bool(torch.linalg.eigvalsh(undamped).min() < 0) == (spring == 1.0)
         assert torch.linalg.eigvalsh(matrix).min() > 0  # else no minimum, and conjugate gradients need not solve it
         solutions.append(torch.linalg.solve(matrix, gradient))
     expected = torch.stack(solutions).mean(0)
@@ -147,5 +147,5 @@ def test_five_conjugate_gradients_do_with_the_authors_dampings(
     make().batch_gradient(episode)
     make(lam_damping=0.0).batch_gradient(episode)
     damped, undamped = residuals
-    assert damped.max() < 0.05
-    assert undamped.max() > 1
+    assert damped.max() < 1e-3
+    assert undamped.min() > 100 * damped.max()
