@@ -286,4 +286,5 @@ def test_a_new_layout_of_the_computation_is_used(run, tiny, trained):
     auto = ("--model.outer.task_chunk=null", "--model.outer.task_strategy=auto")
     back = ("--trainer.max_steps=8", f"--ckpt_path={RUNS}/1", *auto)
     assert run("fit", *tiny, *back).code == 0
-    assert (state(RUNS / "2")["task_strategy"], state(RUNS / "2")["task_chunk"]) == ("batched", 2)
+    assert state(RUNS / "2")["task_strategy"] == "batched"
+    assert state(RUNS / "2")["task_chunk"] > 1
