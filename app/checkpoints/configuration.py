@@ -23,6 +23,9 @@ KINDS: dict[str, type] = {
     "calibration": dict,
     "callbacks": dict,
     "loops": dict,
+    "configuration": dict,
+    "data_identity": str,
+    "run_name": str,
 }
 # Set by links, from data.n_way and seed_everything: the parser refuses them in a configuration.
 LINK_TARGETS = {"model": "n_way", "data": "seed"}
