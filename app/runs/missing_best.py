@@ -12,6 +12,8 @@ def why_none_is_best(trainer: Trainer, checkpointing: RunCheckpoint) -> str:
         trainer: The Trainer, after its training and before its test.
         checkpointing: What kept the checkpoints.
     """
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]  # Lightning sets it without declaring it
+        return "No best checkpoint is kept (trainer.fast_dev_run)"
     if trainer.limit_val_batches == 0:
         return "Validation is switched off (trainer.limit_val_batches is 0)"
     if checkpointing.monitor in trainer.callback_metrics:

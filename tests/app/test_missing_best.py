@@ -16,12 +16,14 @@ from app.runs.missing_best import why_none_is_best
         ({"limit_val_batches": 0}, 1, "Validation is switched off (trainer.limit_val_batches is 0)"),
         ({"callback_metrics": {"val/accuracy": 0.5}}, 0, "No best checkpoint is kept (checkpoint.save_top_k is 0)"),
         ({"callback_metrics": {"val/accuracy": 0.5}}, 1, "No checkpoint with the best val/accuracy can be read"),
+        ({"fast_dev_run": 1, "callback_metrics": {"val/accuracy": 0.5}}, 1, "is kept (trainer.fast_dev_run)"),
         ({}, 1, "(they come every 1,000 steps, and the training ended at step 4)"),
         ({"val_check_interval": "00:01:00:00"}, 1, "No validation came before the end (the training ended at step 4)"),
     ],
 )
 def test_the_cause_is_named(trainer: dict[str, Any], save_top_k: int, says: str) -> None:
     found = {"limit_val_batches": 1.0, "callback_metrics": {}, "val_check_interval": 1000, "global_step": 4}
+    found["fast_dev_run"] = 0
     stand_in: Any = SimpleNamespace(**found | trainer)
     assert says in why_none_is_best(stand_in, RunCheckpoint(save_top_k=save_top_k))
 
