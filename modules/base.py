@@ -26,7 +26,14 @@ from modules.resume_point import (
     rewind_to_outer_step,
 )
 from modules.run_length import planned_steps
-from modules.training_count import batches_trained, begin_batch, begin_training, logs_this_step, validation_is_due
+from modules.training_count import (
+    batches_trained,
+    begin_batch,
+    begin_training,
+    end_batch,
+    logs_this_step,
+    validation_is_due,
+)
 
 
 class Learner(EvaluatedMethod):
@@ -84,6 +91,10 @@ class Learner(EvaluatedMethod):
         if self.logs_this_batch:
             self._report_not_finite()
             self.log_dict({f"train/{name}": value for name, value in self.train_metrics.items()}, batch_size=1)
+
+    def on_train_batch_end(self, outputs: Any, batch: Episode, batch_idx: int) -> None:
+        """Keeps the loggers' numbers at outer steps."""
+        end_batch(self.trainer)
 
     def batch_gradient(self, episode: Episode) -> OuterGradient:
         """The outer gradient of T tasks and the buffers after them, computed a chunk of tasks at a time."""
@@ -148,7 +159,8 @@ class Learner(EvaluatedMethod):
         """The outer optimiser and its schedule."""
         optimizer = self.outer.make_optimizer(p for p in self.parameters() if p.requires_grad)
         steps = planned_steps(self.trainer, self.outer.accumulate_batches)
-        return [optimizer], [self.outer.make_schedule(optimizer, steps)]
+        # Where Lightning's LearningRateMonitor looks; the outer step itself advances the schedule.
+        return [optimizer], [{"scheduler": self.outer.make_schedule(optimizer, steps), "interval": "step"}]
 
     # ---- Lightning: set-up and checkpoints
 

@@ -15,10 +15,21 @@ def batches_trained(trainer: Trainer) -> int:
 
 
 def begin_training(trainer: Trainer, accumulate_batches: int) -> None:
-    """Makes a val_check_interval that is a whole number count outer steps."""
+    """Makes a val_check_interval that is a whole number count outer steps.
+
+    Raises:
+        ValueError: If an epoch ends before that many, so that no validation would ever come.
+    """
     interval = trainer.val_check_interval
-    if isinstance(interval, int) and trainer.val_check_batch is not None:
-        trainer.val_check_batch = interval * accumulate_batches
+    if not isinstance(interval, int) or trainer.val_check_batch is None:
+        return
+    trainer.val_check_batch = interval * accumulate_batches
+    of_epoch = trainer.num_training_batches
+    if trainer.check_val_every_n_epoch is not None and trainer.val_check_batch > of_epoch:
+        raise ValueError(
+            f"Trainer(val_check_interval={interval}) counts outer steps, of {accumulate_batches} batches each, and an "
+            f"epoch has {of_epoch} batches: lower it, or set check_val_every_n_epoch=None to count over epochs."
+        )
 
 
 def begin_batch(trainer: Trainer, device: torch.device) -> None:
@@ -40,6 +51,14 @@ def begin_batch(trainer: Trainer, device: torch.device) -> None:
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.manual_seed(seed)
+
+
+def end_batch(trainer: Trainer) -> None:
+    """Ends a training batch: a validation after it, and the next batch, are numbered by the outer steps before them.
+
+    Lightning counts one on after the validation, also where the outer step is not complete.
+    """
+    trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step - 1
 
 
 def logs_this_step(trainer: Trainer) -> bool:

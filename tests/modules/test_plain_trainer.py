@@ -177,3 +177,22 @@ def test_a_second_trainer_trains_the_same_learner_on() -> None:
         assert trainer.global_step == 4
         assert not same(before, state_of(learner))
         trainer.test(learner, data, verbose=False)
+
+
+def test_rows_inside_an_outer_step_have_its_number(tmp_path: Path) -> None:
+    """An epoch of four batches ends inside an outer step of three: its validation is of the step before."""
+    learner, logger = make_learner("maml", 1, schedule="cosine", accumulate_batches=3), CSVLogger(tmp_path)
+    settings: dict[str, Any] = {"max_epochs": 3, "num_sanity_val_steps": 0, "log_every_n_steps": 1}
+    plain_trainer(logger=logger, callbacks=[LearningRateMonitor()], **settings).fit(learner, datamodule=short_epochs())
+    with (Path(logger.log_dir) / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    rates = {(int(row["step"]), round(float(row["lr-AdamW"]), 6)) for row in rows if row["lr-AdamW"]}
+    assert sorted(rates) == [(0, 0.001), (1, 0.000854), (2, 0.0005), (3, 0.000146)]
+    assert [int(row["step"]) for row in rows if row["val/accuracy"]] == [0, 1, 3]
+
+
+def test_a_validation_that_would_never_come_is_refused() -> None:
+    learner = make_learner("maml", 1, accumulate_batches=3)
+    trainer = plain_trainer(max_epochs=2, val_check_interval=2)
+    with pytest.raises(ValueError, match=r"counts outer steps, of 3 batches each, and an epoch has 4 batches"):
+        trainer.fit(learner, datamodule=short_epochs())
