@@ -152,8 +152,19 @@ class BankDataModule(KnownImages):
             self.leaks = self.look_over(bank, contents)
         for split in asked:
             check_pool(bank, pools[split], self.shapes[split], split)
-        if self.pools:
-            return
+        if not self.pools:
+            self._take(bank, pools, contents)
+        assert self.source is not None
+        # Anew for every Trainer, whose device may be another one.
+        self._images_follow_device = self.source.follows_device = self._fits_device(bank.images)
+        self.pin_memory = self.loading.images_on != "device" and torch.cuda.is_available()
+
+    def _take(self, bank: ImageBank, pools: dict[str, ClassPool], contents: Contents) -> None:
+        """Draws from these pools from now on, which share nothing.
+
+        Raises:
+            ValueError: If two splits leak.
+        """
         shared = leaks_between_splits(
             bank, {split: pool.class_id.tolist() for split, pool in pools.items()}, contents.digest
         )
@@ -164,8 +175,6 @@ class BankDataModule(KnownImages):
         self.leaks += shared
         seeds = {split: self.seed_of(split) for split in SPLITS}
         self.bank, self.pools, self.source = bank, pools, EpisodeSource(bank, pools, seeds)
-        self._images_follow_device = self.source.follows_device = self._fits_device(bank.images)
-        self.pin_memory = self.loading.images_on != "device" and torch.cuda.is_available()
 
     def _make_pools(self, bank: ImageBank) -> dict[str, ClassPool]:
         groups = self.split_groups(bank) or {split: [classes] for split, classes in self.split_classes(bank).items()}

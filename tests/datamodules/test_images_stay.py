@@ -77,3 +77,14 @@ def test_a_worker_forked_after_a_picture_draws_the_same_tasks() -> None:
     looked_at.episode("val", torch.zeros(1, dtype=torch.int64))
     for mine, theirs in zip(looked_at.val_dataloader(), data.val_dataloader(), strict=True):
         assert_same(mine, theirs)
+
+
+def test_where_images_are_is_decided_for_every_trainer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may fit the first one's device, and not the second one's."""
+    data = make_data(loading=Loading(images_on="auto"))
+    assert data._gatherer("train") is None
+    monkeypatch.setattr(data, "_fits_device", lambda images: False)
+    data.setup("fit")
+    assert data._gatherer("train") is not None
+    assert data.source is not None
+    assert not data.source.follows_device
