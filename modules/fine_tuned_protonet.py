@@ -8,6 +8,7 @@ from torch import Tensor
 from datamodules.augmentation import Augmentation, augment, draw, draws_of_images
 from datamodules.episode import Support
 from modules.backbones import Backbone
+from modules.fit_check import why_nothing_moves
 from modules.functional.inner_loop import adam, inner_loop
 from modules.functional.networks import Variables, for_each_task
 from modules.functional.prototypes import class_means
@@ -61,8 +62,8 @@ class FineTunedProtoNet(ProtoNet):
         super().__init__(backbone, outer, distance)
         if not any(parameter.requires_grad for parameter in self.network.parameters()):
             raise ValueError(
-                "FineTunedProtoNet fine-tunes its backbone, which is frozen: set backbone.frozen to false, or use "
-                "modules.ProtoNet."
+                f"FineTunedProtoNet has nothing to fine-tune, as {why_nothing_moves(self.backbone)}: give it a "
+                "backbone that trains, or use modules.ProtoNet."
             )
         self.save_hyperparameters()
         self.eval_inner_lr, self.eval_inner_steps = eval_inner_lr, eval_inner_steps

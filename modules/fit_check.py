@@ -4,6 +4,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from modules.functional.per_task import layer_without_task_form
 from modules.functional.task_layout import batches_tasks
@@ -151,15 +152,21 @@ def check_trainable(learner: "Learner") -> None:
     """Checks that training has something to change.
 
     Raises:
-        ValueError: If every parameter is frozen.
+        ValueError: If every parameter is frozen, or there is none.
     """
     if any(parameter.requires_grad for parameter in learner.parameters()):
         return
     mend = "set model.distance to cosine, whose scale is learned, or " if hasattr(learner, "distance") else ""
     raise ValueError(
-        f"{type(learner).__name__} has nothing to train, as its backbone is frozen: {mend}set the backbone's frozen to "
-        "false."
+        f"{type(learner).__name__} has nothing to train, as {why_nothing_moves(learner.backbone)}: {mend}give it a "
+        "backbone that trains."
     )
+
+
+def why_nothing_moves(backbone: nn.Module | None) -> str:
+    """Why nothing of a backbone is trained, as a clause."""
+    has_some = backbone is None or any(True for _ in backbone.parameters())
+    return "its backbone is frozen" if has_some else "its backbone has no parameters"
 
 
 def _check_batched(learner: "Learner") -> None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from datamodules.episode import Support
 from modules.backbones import Backbone, Conv4
 from modules.base import Learner
+from modules.fit_check import why_nothing_moves
 from modules.functional.inner_loop import Update, inner_loop
 from modules.functional.networks import Variables, for_each_task
 from modules.outer_loop import OuterLoop
@@ -59,8 +60,8 @@ class GradientLearner(Learner):
         super().setup(stage)
         if (self.inner_steps or self.eval_inner_steps) and not self.fast(self.variables()):
             raise ValueError(
-                f"{type(self).__name__}'s inner loop has nothing to move, as the backbone is frozen: set its "
-                "frozen to false, or use a method that adapts the output layer, such as ANIL."
+                f"{type(self).__name__}'s inner loop has nothing to move, as {why_nothing_moves(self.backbone)}: "
+                "give it a backbone that trains, or use a method that adapts the output layer, such as ANIL."
             )
 
     def fast(self, params: Variables) -> Variables:

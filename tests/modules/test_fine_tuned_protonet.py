@@ -160,7 +160,7 @@ def test_a_users_classifier_is_fine_tuned_to_any_number_of_classes() -> None:
 def test_what_makes_no_sense_is_refused() -> None:
     frozen = TwoBlocks(running_stats=True)
     frozen.requires_grad_(False)
-    with pytest.raises(ValueError, match=r"fine-tunes its backbone, which is frozen: set backbone.frozen to false"):
+    with pytest.raises(ValueError, match=r"nothing to fine-tune, as its backbone is frozen: give it a backbone"):
         FineTunedProtoNet(frozen)
     with pytest.raises(ValueError, match=r"eval_inner_steps must be 0 \(a ProtoNet\) or more, got -1."):
         FineTunedProtoNet(eval_inner_steps=-1)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from modules import ANIL, LEO, MAML, FineTunedProtoNet, Learner, ProtoNet, Reptile
+from modules import ANIL, BOIL, LEO, MAML, FineTunedProtoNet, Learner, ProtoNet, Reptile
 from modules.wrapped_module import as_backbone
 from tests.learnable_images import make_data
 from tests.plain_trainer import plain_trainer
@@ -169,3 +169,9 @@ def test_arguments_of_other_types_do_not_make_a_checkpoint_unreadable(tmp_path: 
     )
     arguments = torch.load(path, weights_only=True)["hyper_parameters"]
     assert (type(arguments["inner_lr"]), type(arguments["inner_steps"])) == (float, int)
+
+
+@pytest.mark.parametrize("make", [lambda network: BOIL(3, network), ProtoNet, FineTunedProtoNet])
+def test_a_network_without_parameters_is_not_called_frozen(make: Callable[[nn.Module], Learner]) -> None:
+    with pytest.raises(ValueError, match=r"nothing to [\w-]+, as its backbone has no parameters: "):
+        plain_trainer(max_steps=1).fit(make(nn.Flatten()), make_data())
