@@ -174,4 +174,4 @@ def test_arguments_of_other_types_do_not_make_a_checkpoint_unreadable(tmp_path: 
 @pytest.mark.parametrize("make", [lambda network: BOIL(3, network), ProtoNet, FineTunedProtoNet])
 def test_a_network_without_parameters_is_not_called_frozen(make: Callable[[nn.Module], Learner]) -> None:
     with pytest.raises(ValueError, match=r"nothing to [\w-]+, as its backbone has no parameters: "):
-        plain_trainer(max_steps=1).fit(make(nn.Flatten()), make_data())
+        plain_trainer(max_steps=1).fit(make(nn.AdaptiveAvgPool2d(2)), make_data())
