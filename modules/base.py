@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import nn
 from torch.optim import Optimizer
@@ -171,6 +172,7 @@ class Learner(EvaluatedMethod):
             ValueError: If they do not.
         """
         self._newest_classifier.forget()
+        self._leave_other_precision()
         self._evaluation_chunks.size = None
         if stage == "fit":
             self._finite.forget()
@@ -190,6 +192,16 @@ class Learner(EvaluatedMethod):
             self.check_unseen(stage)  # what a backbone's file was trained on
         if hasattr(data, "use_features"):
             data.use_features(frozen_embedding(self.backbone))
+
+    def _leave_other_precision(self) -> None:
+        """Makes weights that an earlier Trainer has made float64 or bfloat16 float32 again, where this one asks it.
+
+        Lightning converts weights to the former alone.
+        """
+        trained = [parameter.dtype for parameter in self.parameters() if parameter.requires_grad]
+        keeps_float32 = self.trainer.precision in ("32-true", "16-mixed", "bf16-mixed")
+        if keeps_float32 and any(dtype != torch.float32 for dtype in trained):
+            self.float()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what `add_contents` names, and notes a validation that is due.

@@ -124,3 +124,14 @@ def test_a_prediction_that_failed_leaves_no_classifier() -> None:
     answers = make_trainer().predict(learner, datamodule=data)
     assert answers
     assert learner._newest_classifier._classifier is None
+
+
+@pytest.mark.parametrize("method", ["maml", "protonet"])
+@pytest.mark.parametrize("first", ["64-true", "bf16-true"])
+def test_another_precision_is_left_behind(method: str, first: Any) -> None:
+    learner, data = make_learner(method, seed=1), make_data()
+    make_trainer(max_steps=1, precision=first).fit(learner, datamodule=data)
+    trainer = make_trainer(max_steps=1)
+    trainer.fit(learner, datamodule=data)
+    trainer.test(learner, datamodule=data, verbose=False)
+    assert {parameter.dtype for parameter in learner.parameters()} == {torch.float32}
