@@ -12,6 +12,7 @@ KNOWN = (
     r"Checkpoint directory .* exists and is not empty",
     r".*The `?IterableDataset`? has `__len__` defined",
     r".*Your `IterableDataset` has `__len__`",
+    r".*resuming from a checkpoint that ended before the epoch ended",  # the stream goes on there
     r"Be aware that when using `ckpt_path`, callbacks used",  # `test` needs no callback of `fit`
     r"It is recommended to use `self\.log\(.*sync_dist=True",  # learners reduce their scores themselves
     r"The ``compute`` method of metric TaskMean was called before",  # a rank that no validation task was left for

@@ -62,7 +62,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         if self.objective is CLASSIFICATION:
             _check_several_classes({"n_way": self.train_sizes.n_way[0], "evaluation.n_way": held_out.n_way})
         self.meta_batch_size, self.evaluation, self.seed = meta_batch_size, evaluation, seed
-        self._stream = StreamPosition(0, 0, meta_batch_size)
+        self.stream = StreamPosition(0, 0, meta_batch_size)
         self._tasks_drawn: int | None = None  # before the training that is about to begin, as its checkpoint says
 
     # ---- what a data set implements
@@ -177,7 +177,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         """
         if split != "train" or not self.train_sizes.vary:
             return self.shapes[split]
-        shift = self._stream.first_task % self.meta_batch_size  # of a stream that goes on from another batch size
+        shift = self.stream.first_task % self.meta_batch_size  # of a stream that goes on from another batch size
         batches = ((task_id - shift) // self.meta_batch_size).unique().tolist()
         if len(batches) != 1:
             raise ValueError(
@@ -213,7 +213,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         """How many tasks the run has trained on: after a resume, or in a further epoch, the stream goes on there."""
         if self.trainer is None or getattr(self.trainer, "overfit_batches", False):
             return 0
-        return self._stream.task_of(self._batches_trained)
+        return self.stream.task_of(self._batches_trained)
 
     @property
     def _batches_trained(self) -> int:
@@ -227,20 +227,20 @@ class EpisodeDataModule(pl.LightningDataModule):
         Counted in tasks: the batches before may have been of another size.
         """
         if self._tasks_drawn is not None:
-            self._stream = StreamPosition(self._batches_trained, self._tasks_drawn, self.meta_batch_size)
+            self.stream = StreamPosition(self._batches_trained, self._tasks_drawn, self.meta_batch_size)
         elif self._batches_trained == 0:
-            self._stream = StreamPosition(0, 0, self.meta_batch_size)
+            self.stream = StreamPosition(0, 0, self.meta_batch_size)
         self._tasks_drawn = None
 
     def state_dict(self) -> dict[str, Any]:
         """How many training tasks the outer steps so far have taken; Lightning keeps it in checkpoints."""
         # those of an outer step that is not complete are drawn again
         begun = getattr(getattr(self.trainer, "lightning_module", None), "begun_batches", 0)
-        return {"tasks_drawn": self._stream.task_of(self._batches_trained - begun)}
+        return {"tasks_drawn": self.stream.task_of(self._batches_trained - begun)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Makes training go on after the tasks that were drawn, in batches of today's size."""
-        if self.trainer is None or self.trainer.state.fn == "fit":
+        if self.trainer is not None and self.trainer.state.fn == "fit":
             self._tasks_drawn = state_dict["tasks_drawn"]
 
     @property

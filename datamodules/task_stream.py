@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-# Each worker has a share of its own here.
+# Each worker has a share of its own here, and a stream goes on in the middle of an epoch.
 warnings.filterwarnings("ignore", message=r".*Your `IterableDataset` has `__len__` defined")
+warnings.filterwarnings("ignore", message=r".*resuming from a checkpoint that ended before the epoch ended")
 
 
 class StreamPosition(NamedTuple):

@@ -215,6 +215,11 @@ class Learner(EvaluatedMethod):
         add_contents(self, checkpoint)
 
     @property
+    def last_step_at(self) -> int:
+        """The training batches that the newest outer step had behind it."""
+        return self._accumulation.stepped_at
+
+    @property
     def begun_batches(self) -> int:
         """The training batches since the last outer step."""
         return max(0, batches_trained(self._trainer) - self._accumulation.stepped_at) if self._trainer else 0

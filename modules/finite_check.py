@@ -77,7 +77,7 @@ def stop_training(learner: "Learner", step: int, batches: Sequence[Episode] = ()
     data = getattr(trainer, "datamodule", None)
     n_local = max((len(episode.task_id) for episode in batches), default=0)
     n_tasks = getattr(data, "meta_batch_size", n_local * trainer.world_size) * outer.accumulate_batches
-    first = torch.tensor((step - 1) * n_tasks, device=learner.device)
+    first = torch.tensor(_first_task(learner, step, n_tasks), device=learner.device)
     if batches:
         first = torch.stack([episode.task_id.min() for episode in batches]).min()
         first = reduced(first, trainer.strategy, "min") if trainer.world_size > 1 else first
@@ -88,6 +88,15 @@ def stop_training(learner: "Learner", step: int, batches: Sequence[Episode] = ()
     if batches and trainer.world_size > 1:
         at_fault = reduced(at_fault, trainer.strategy, "sum")
     raise NotFiniteError(describe(step, tasks, [tasks[i] for i in at_fault.nonzero().flatten().tolist()], more))
+
+
+def _first_task(learner: "Learner", step: int, n_tasks: int) -> int:
+    """The task that an outer step begins with, by the stream: after a resume its batches may have another size."""
+    stream = getattr(getattr(learner.trainer, "datamodule", None), "stream", None)
+    if stream is None:
+        return (step - 1) * n_tasks
+    steps_since = learner.trainer.global_step - step + 1
+    return int(stream.task_of(learner.last_step_at - steps_since * learner.outer.accumulate_batches))
 
 
 def wrong_tasks(gradient_of: Callable[[Episode], OuterGradient], batches: Sequence[Episode]) -> list[int]:

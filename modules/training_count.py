@@ -18,13 +18,20 @@ def begin_training(trainer: Trainer, accumulate_batches: int) -> None:
     """Makes a val_check_interval that is a whole number count outer steps.
 
     Raises:
-        ValueError: If an epoch ends before that many, so that no validation would ever come.
+        ValueError: If an epoch ends before that many, so that no validation would ever come; or if the number of epochs
+            ends the training, and an epoch inside an outer step.
     """
+    of_epoch = trainer.num_training_batches
+    ends_by_epochs = trainer.max_epochs not in (None, -1) and not trainer.fast_dev_run  # type: ignore[attr-defined]
+    if ends_by_epochs and isinstance(of_epoch, int) and of_epoch % accumulate_batches:
+        raise ValueError(
+            f"an epoch has {of_epoch} batches, no whole number of outer steps of {accumulate_batches} batches: set the "
+            "data's batches_per_epoch to a multiple of outer.accumulate_batches, or max_steps in place of max_epochs."
+        )
     interval = trainer.val_check_interval
     if not isinstance(interval, int) or trainer.val_check_batch is None:
         return
     trainer.val_check_batch = interval * accumulate_batches
-    of_epoch = trainer.num_training_batches
     if trainer.check_val_every_n_epoch is not None and trainer.val_check_batch > of_epoch:
         raise ValueError(
             f"Trainer(val_check_interval={interval}) counts outer steps, of {accumulate_batches} batches each, and an "
