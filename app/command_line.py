@@ -42,6 +42,10 @@ from modules import Learner
 from modules.functional.matmul_precision import MatmulPrecision, set_matmul_precision
 from modules.weights import weights_follow
 
+CHECKPOINT_HELP = {
+    "ckpt_path": "A checkpoint, a run's folder, its checkpoints folder, or the word best or last.",
+    "weights_only": "Always: nothing in a checkpoint is executed.",
+}
 RESUME_HELP = """"auto": go on with the newest run of this name, configuration and data, from its last sound checkpoint,
     or begin one. A run with fewer steps is taken for the beginning of this one if its learning rates are the same. For
     jobs that are started again by the same command."""
@@ -111,6 +115,9 @@ class CommandLine(LightningCLI):
         parser.set_defaults({"weights_only": True})  # nothing in a checkpoint is executed
         if subcommand == "fit":
             parser.add_argument("--resume", type=Literal["auto"] | None, default=None, help=RESUME_HELP)
+        for action in parser._actions:  # Lightning's texts speak of a registry and of unsafe loading
+            if action.dest in CHECKPOINT_HELP:
+                action.help = CHECKPOINT_HELP[action.dest]
         own = {"predict": {"return_predictions": False}, "test": {"verbose": False}, "validate": {"verbose": False}}
         parser.set_defaults(own.get(subcommand, {}))
         return parser
