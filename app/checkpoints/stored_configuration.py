@@ -72,16 +72,19 @@ def fit_configuration(checkpoint: dict[str, Any], arguments: Sequence[str], opti
         backbone = config["model"]["init_args"].get("backbone")
         config["model"] = {"class_path": model_class(model[0]), "init_args": {"backbone": backbone} if backbone else {}}
     for section, values in (checkpoint.get(CONFIGURATION) or {}).items():
-        if section in OF_THE_MODEL:
+        if section in (*OF_THE_MODEL, *NOT_COMPARED):
             continue
         if isinstance(values, dict):
             kept = {name: value for name, value in values.items() if _is_plain(value)}
             taken = {name: v for name, v in kept.items() if f"{section}.{name}" in options}
             config[section] = {name: v for name, v in taken.items() if f"{section}.{name}" not in NOT_TAKEN}
-        elif section in options:
+        elif section in options and _is_plain(values):
             config[section] = values
     return config
 
 
 def _is_plain(value: Any) -> bool:
-    return value is None or isinstance(value, bool | int | float | str)
+    """Whether a value makes no class: the parser imports what a dotted text names, in JSON or YAML text too."""
+    if isinstance(value, str):
+        return re.fullmatch(r"[\w:-]*|(train|val|test)/\w+", value) is not None
+    return value is None or isinstance(value, bool | int | float)
