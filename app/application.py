@@ -247,9 +247,8 @@ class Application(CommandLine):
         os.environ[RUN_FOLDER_VARIABLE] = str(chosen.path)
         if self.command == "fit" and self.is_first:
             self.lock.acquire(self.run.path)
-            for path in (
-                self.origin.damaged if self.origin else []
-            ):  # so that it does not take the place of the sound one before it
+            # A damaged one would take the place of the sound one before it.
+            for path in self.origin.damaged if self.origin else []:
                 path.rename(path.with_name(f"damaged-{path.name}"))
 
     def _loggers(self) -> list[Logger]:
@@ -269,9 +268,8 @@ class Application(CommandLine):
 
     def _log_at(self, step: int) -> None:
         """Makes an evaluation's scores stand at an outer step."""
-        self.trainer.fit_loop.epoch_loop._batches_that_stepped = (
-            step - 1
-        )  # of the rows of step N, Lightning counts N - 1
+        # Of the rows of step N, Lightning counts N - 1.
+        self.trainer.fit_loop.epoch_loop._batches_that_stepped = step - 1
 
     def _end_other_processes(self) -> None:
         """Ends those that Lightning has started: they may wait for this one where no signal reaches them."""

@@ -16,7 +16,6 @@ from app.checkpoints.configuration import (
     check_same_method,
     checkpoint_config,
     data_class,
-    objective_of,
     read_checkpoint,
 )
 from app.checkpoints.continuation import Beginning, Training
@@ -28,15 +27,14 @@ from app.checkpoints.stored_configuration import fit_configuration, of_classes, 
 from app.default_configuration import default_configuration, default_run_name, fitting_backbone, run_name_of
 from app.errors import UsageError
 from app.own_classes.answers import Answers
+from app.own_classes.command_check import check_own_classes, check_support_is_given, check_there_is_a_query
 from app.runs.early_stopping import EarlyStopping
 from app.runs.episode_picture import EpisodePicture
 from app.runs.folder import RunFolder, run_of
 from app.runs.lock import RunLock
 from app.trainer_options import DEFAULTS, check_counts, check_trainer_options
-from datamodules import SupportQuery
 from datamodules.bank_cache import only_read
 from datamodules.base import EpisodeDataModule
-from datamodules.episode import CLASSIFICATION
 from datamodules.task_sizes import Count, largest
 from modules import Learner
 from modules.functional.matmul_precision import MatmulPrecision, set_matmul_precision
@@ -149,7 +147,9 @@ class CommandLine(LightningCLI):
         only_read([])  # what another command of this process has said
         given = option_values(self.arguments, "--ckpt_path")
         if {"-h", "--help"} & set(self.arguments) or any(".help" in argument for argument in self.arguments):
-            return None
+            # Help of what lies in a model, as its backbone, needs a model.
+            inner = any(argument.startswith(("--model.backbone", "--model.init_args")) for argument in self.arguments)
+            return default_configuration(self.arguments) if inner and not config_files(self.arguments) else None
         if self.command == "fit" and config_files(self.arguments):
             return None
         if self.command == "fit" and not given:
@@ -195,7 +195,7 @@ class CommandLine(LightningCLI):
         if config_files(self.arguments):
             return run_name(self.arguments)
         run = run_of(self.checkpoint) if self.checkpoint else None
-        name = run.path.absolute().parent.name if run is not None else run_name_in(self.loaded or {})
+        name = run_name_in(self.loaded or {}) or (run.path.absolute().parent.name if run is not None else None)
         if self.command != "fit":
             return default_run_name(self.arguments) if name is None else name
         model, data = (self.options[section]["class_path"] for section in ("model", "data"))
@@ -216,6 +216,8 @@ class CommandLine(LightningCLI):
         check_counts(self.options["data"]["init_args"].as_dict())
         if self.command == "export":
             check_own_classes(self.options["data"]["class_path"], self.loaded or {})
+        if self.command == "predict":
+            check_there_is_a_query(self.options["data"].as_dict())
         given = self.options.get("ckpt_path")
         if self.options.get("resume"):
             if given:
@@ -224,6 +226,8 @@ class CommandLine(LightningCLI):
                 raise UsageError("trainer.overfit_batches cannot be resumed: leave --resume out")
             self._dump_config()
             self.own_runs = find_runs(self.root, self.name, self.config_dump)
+        elif self.command == "fit" and given and self.options["trainer"].get("fast_dev_run"):
+            raise UsageError("trainer.fast_dev_run tries a run from its beginning: leave --ckpt_path out")
         elif self.command == "fit" and given and self.loaded is None:
             self._load_checkpoint(given)
         elif self.command != "fit" and self.loaded is not None and self.checkpoint is not None:
@@ -275,37 +279,3 @@ def _trainer_class(command: str) -> type[Trainer]:
     from app.own_classes.export_command import ExportTrainer
 
     return ExportTrainer
-
-
-def check_support_is_given(arguments: list[str]) -> None:
-    """Refuses half of what a user's own classes take.
-
-    Raises:
-        UsageError: If --data SupportQuery comes without --data.support, or its options without it.
-    """
-    names = {argument.partition("=")[0].replace(".init_args.", ".") for argument in arguments}
-    own = [name for name in ("--data.support", "--data.query") if name in names]
-    named = [name.rpartition(".")[2] for name in option_values(arguments, "--data")]
-    if SupportQuery.__name__ in named[-1:] and "--data.support" not in names and not config_files(arguments):
-        raise UsageError("--data SupportQuery needs --data.support: a folder with a folder of images for each class")
-    if own and not named and not config_files(arguments):
-        raise UsageError(f"{own[0]} belongs to --data SupportQuery: add that")
-
-
-def check_own_classes(data_class_path: str, checkpoint: dict[str, Any]) -> None:
-    """Refuses to export without a user's support images, or what is no classifier.
-
-    Raises:
-        UsageError: If the data are others, or the checkpoint has learned something else than classification.
-    """
-    learned = objective_of(checkpoint)
-    if learned is not CLASSIFICATION:
-        raise UsageError(
-            f"export writes classifiers, and the checkpoint has learned {learned.name}: set --ckpt_path to one of "
-            "classification"
-        )
-    if data_class_path.rpartition(".")[2] != SupportQuery.__name__:
-        raise UsageError(
-            "export needs the classes to learn: set --data SupportQuery and --data.support to a folder that holds a "
-            "folder of images for each class"
-        )

@@ -3,8 +3,8 @@
 The drawing is stable in its prefixes. Tasks of equal seed, split, number and n_way hold the same classes. Their j-th
 image of each class is the same, however many are drawn: k_shot = 1 has the first shot of k_shot = 5, and n_query = 5
 has the first five queries of n_query = 15 at the same k_shot. So learners that are evaluated with other numbers of
-queries are still compared on the same support sets. All this holds for one pool of classes: where small classes are left
-out, another size of the tasks may leave out others.
+queries are still compared on the same support sets. All this holds for one pool of classes: where small classes are
+left out, another size of the tasks may leave out others.
 """
 
 from dataclasses import dataclass

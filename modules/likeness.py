@@ -46,9 +46,8 @@ class LikenessFeatures:
         self._layers = _looked_at(self._network)
         self._white: State = {} if state is None else state
         norms = [layer for layer in self._network.modules() if isinstance(layer, _BatchNorm)]
-        self._by_batch = [
-            norm for norm in norms if norm.running_mean is None
-        ]  # they are given the support's statistics
+        # These are given the support's statistics.
+        self._by_batch = [norm for norm in norms if norm.running_mean is None]
         for norm in self._by_batch:
             norm.register_buffer("running_mean", torch.zeros(norm.num_features, device=learner.device))
             norm.register_buffer("running_var", torch.ones(norm.num_features, device=learner.device))

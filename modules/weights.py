@@ -14,7 +14,6 @@ from modules.layer_order import AmbiguousError
 from modules.published_weights import described, fitted, unwrapped
 from modules.trained_images import images_of_file
 
-SHOWN = 3  # names in an error
 OWN_PREFIXES = ("network.backbone.", "network.")  # of a backbone's entries in a checkpoint of ours
 
 _FOLLOW = ContextVar("weights_follow", default=False)
@@ -112,14 +111,17 @@ def load_weights(network: nn.Module, state: Mapping[str, Tensor], path: str) -> 
 
 
 def _differences(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
-    """What is missing, left over or of another shape, by name, the first of it."""
-    wrong = [f"no {name}" for name in own if name not in state]
-    wrong += [f"{name}, which it has not" for name in state if name not in own]
-    for name in own:
-        if name in state and own[name].shape != state[name].shape:
-            wrong.append(f"{name} of {tuple(state[name].shape)} for its {tuple(own[name].shape)}")
-    more = [f"{wrong[SHOWN - 1]} and {len(wrong) - SHOWN} more"] if len(wrong) > SHOWN else wrong[SHOWN - 1 : SHOWN]
-    return wrong[: SHOWN - 1] + more
+    """What is missing, left over and of another shape, by name; the first of each, and how many there are more."""
+    kinds = (
+        [f"no {name}" for name in own if name not in state],
+        [f"{name}, which it has not" for name in state if name not in own],
+        [
+            f"{name} of {tuple(state[name].shape)} for its {tuple(own[name].shape)}"
+            for name in own
+            if name in state and own[name].shape != state[name].shape
+        ],
+    )
+    return [f"{found[0]}{f' and {len(found) - 1} more like it' if len(found) > 1 else ''}" for found in kinds if found]
 
 
 def _say(lines: list[str]) -> None:

@@ -15,6 +15,7 @@ from app.own_classes.likeness import UNLIKE, Likeness, likeness_for
 from app.runs.folder import RunFolder
 from app.whole_file import write_whole
 from modules import Learner
+from modules.classifier import check_classes
 
 if TYPE_CHECKING:
     from datamodules import SupportQuery
@@ -74,6 +75,7 @@ class Answers(Callback):
         if UNSURE in data.class_names:
             raise ValueError(f"a class cannot be called {UNSURE!r}, which stands for no answer: rename its folder.")
         learner = cast(Learner, pl_module)
+        check_classes(learner, len(data.class_names))
         self.calibration = calibration_for(learner, self.checkpoint, len(data.class_names), min(data.class_sizes))
         self.likeness = likeness_for(learner, self.checkpoint, len(data.class_names), min(data.class_sizes))
         learner.temperature = 1.0 if self.calibration is None else self.calibration.temperature
@@ -122,8 +124,8 @@ class Answers(Callback):
         if self.unlike_below == 0:
             return "no answer is unsure for an image unlike the training data, as answers.unlike_below says"
         return (
-            f"{UNLIKE}: images of a likeness below {self.unlike_below:g}, which that share of the queries of "
-            f"{self.likeness.n_tasks} validation tasks has"
+            f"{UNLIKE}: images with a likeness below {self.unlike_below:g}, as measured on {self.likeness.n_tasks} "
+            "validation tasks"
         )
 
     def _threshold(self, data: "SupportQuery") -> tuple[float, str]:
@@ -140,7 +142,7 @@ class Answers(Callback):
         if found is None:
             return NEVER, f"no answer is called sure: on {tasks} no confidence made {self.accuracy:.0%} of them right"
         there = f"{self.calibration.share(found):.0%} of the answers for {tasks} are there"
-        share = f"{there}, {self.accuracy:.0%} of them right"
+        share = f"{there}, at least {self.accuracy:.0%} of them right"
         return found, f"sure from {found:.4f} on: {share} (images unlike those of the training may do worse)"
 
 

@@ -182,7 +182,8 @@ def test_a_second_trainer_trains_the_same_learner_on() -> None:
 def test_rows_inside_an_outer_step_have_its_number(tmp_path: Path) -> None:
     """An epoch of four batches ends inside an outer step of three: its validation is of the step before."""
     learner, logger = make_learner("maml", 1, schedule="cosine", accumulate_batches=3), CSVLogger(tmp_path)
-    settings: dict[str, Any] = {"max_epochs": 3, "num_sanity_val_steps": 0, "log_every_n_steps": 1}
+    settings: dict[str, Any] = {"max_steps": 4, "limit_train_batches": 4}
+    settings |= {"num_sanity_val_steps": 0, "log_every_n_steps": 1}
     plain_trainer(logger=logger, callbacks=[LearningRateMonitor()], **settings).fit(learner, datamodule=short_epochs())
     with (Path(logger.log_dir) / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -192,7 +193,14 @@ def test_rows_inside_an_outer_step_have_its_number(tmp_path: Path) -> None:
 
 
 def test_a_validation_that_would_never_come_is_refused() -> None:
-    learner = make_learner("maml", 1, accumulate_batches=3)
-    trainer = plain_trainer(max_epochs=2, val_check_interval=2)
-    with pytest.raises(ValueError, match=r"counts outer steps, of 3 batches each, and an epoch has 4 batches"):
+    learner = make_learner("maml", 1, accumulate_batches=2)
+    trainer = plain_trainer(max_epochs=2, val_check_interval=3)
+    with pytest.raises(ValueError, match=r"counts outer steps, of 2 batches each, and an epoch has 4 batches"):
         trainer.fit(learner, datamodule=short_epochs())
+
+
+def test_epochs_that_end_inside_an_outer_step_are_refused_where_their_number_ends_the_training() -> None:
+    """A resumed training would end before its last step: the batches of a step that was begun are drawn again."""
+    learner = make_learner("maml", 1, accumulate_batches=3)
+    with pytest.raises(ValueError, match=r"an epoch has 4 batches, no whole number of outer steps of 3 batches"):
+        plain_trainer(max_epochs=2).fit(learner, datamodule=short_epochs())
