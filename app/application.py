@@ -24,7 +24,7 @@ from app.errors import InterruptedRun, one_line, process_rank
 from app.own_classes.answers import Answers
 from app.own_classes.calibration import KEY, add_to_checkpoint, calibrate
 from app.own_classes.likeness import KEY as LIKENESS
-from app.own_classes.likeness import as_stored, measure_likeness
+from app.own_classes.likeness import likeness_of_run
 from app.quiet import silence_known_messages
 from app.runs.files import RunFiles, config_text
 from app.runs.folder import RUN_FOLDER_VARIABLE, RunFolder, configuration_of, new_run_folder
@@ -219,7 +219,7 @@ class Application(CommandLine):
         if self.is_first:
             self.model.to(self.trainer.strategy.root_device)  # where Lightning has taken it from after the test
             try:
-                measured = {LIKENESS: as_stored(measure_likeness(self.model, self.datamodule))}
+                measured = likeness_of_run(self.model, self.datamodule)
                 add_to_checkpoint(tested, calibrate(self.model, self.datamodule), measured)
             except (OSError, RuntimeError, ValueError) as error:  # the run is over and its results are written
                 say(f"warning: {tested} is not calibrated: {one_line(error)}")

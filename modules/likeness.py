@@ -19,6 +19,7 @@ MOST_LAYERS = 4  # that are looked at beside the embedding
 AT_ONCE = 64  # images
 EMBEDDING = "embedding"  # a key of a state beside the layers' names
 
+Maps = dict[str, Tensor]  # layer -> what is known of some images' maps, (N, D)
 State = dict[str, dict[str, Tensor]]  # what a checkpoint keeps: layer -> "mean" and "transform"
 
 
@@ -52,26 +53,26 @@ class LikenessFeatures:
             norm.register_buffer("running_mean", torch.zeros(norm.num_features, device=learner.device))
             norm.register_buffer("running_var", torch.ones(norm.num_features, device=learner.device))
 
-    def learn(self, tasks: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Learns from known tasks what is expected of an image.
+    def maps(self, support: Tensor, queries: Tensor) -> tuple[Maps, Maps]:
+        """What is known of the maps of a task's images (S, C, H, W) and (Q, C, H, W) in [0, 1], not yet white."""
+        self._normalise_by(support)
+        return self._maps(support), self._maps(queries)
 
-        Args:
-            tasks: Support (S, C, H, W) and queries (Q, C, H, W) of each, in [0, 1].
-        """
+    def learn(self, known: Iterable[Maps]) -> None:
+        """Learns from the maps of known images what is expected of an image."""
         found: dict[str, list[Tensor]] = {}
-        for support, queries in tasks:
-            self._normalise_by(support)
-            for name, statistics in self._maps(torch.cat([support, queries])).items():
+        for maps in known:
+            for name, statistics in maps.items():
                 found.setdefault(name, []).append(statistics)
         white = {name: fit_whitening(torch.cat(parts)) for name, parts in found.items()}
         self._white = {n: {"mean": mean, "transform": transform} for n, (mean, transform) in white.items()}
 
     def __call__(self, support: Tensor, queries: Tensor) -> tuple[Tensor, Tensor]:
         """White features (S, K) and (Q, K) of a task's images (S, C, H, W) and (Q, C, H, W) in [0, 1]."""
-        self._normalise_by(support)
-        return self._whitened(self._maps(support)), self._whitened(self._maps(queries))
+        known, asked = self.maps(support, queries)
+        return self.whitened(known), self.whitened(asked)
 
-    def _whitened(self, maps: dict[str, Tensor]) -> Tensor:
+    def whitened(self, maps: Maps) -> Tensor:
         """Layer -> what is known of its maps (N, D), to white features (N, K) of all layers."""
         white = {name: {key: value.to(maps[name]) for key, value in w.items()} for name, w in self._white.items()}
         return torch.cat([(maps[name] - w["mean"]) @ w["transform"] for name, w in white.items()], dim=1)
@@ -103,7 +104,7 @@ class LikenessFeatures:
         return features
 
     @torch.no_grad()
-    def _maps(self, images: Tensor) -> dict[str, Tensor]:
+    def _maps(self, images: Tensor) -> Maps:
         """Layer -> what is known of its maps, (N, D)."""
         found: dict[str, list[Tensor]] = {name: [] for name in [*self._layers, EMBEDDING]}
         for part in images.split(AT_ONCE):

@@ -1,7 +1,7 @@
 """How like the training data a query is: measured on validation tasks, kept in the checkpoint, used by `predict`."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,15 +9,16 @@ from torch import Tensor
 from app.errors import one_line
 from app.own_classes.calibration import validation_data
 from datamodules import EpisodeDataModule
-from datamodules.episode import Support
+from datamodules.episode import Episode, Support
 from datamodules.progress import say
 from modules import Learner
 from modules.functional.likeness import distance_to_known, share_as_far
-from modules.likeness import LikenessFeatures, State
+from modules.likeness import LikenessFeatures, Maps, State
 
 KEY = "likeness"  # a checkpoint's
 IMAGES = 2000  # about so many are looked at
 FEWEST_TASKS, MOST_TASKS = 20, 400
+PARTS = 10  # of the validation classes, each left out once
 UNLIKE = "unlike the training data"  # why an answer is unsure
 
 
@@ -27,7 +28,7 @@ class Likeness:
 
     Args:
         features: What `LikenessFeatures` needs.
-        distances: (N,) of the validation queries.
+        distances: (N,) of the validation queries, where their classes' images had no part in the features.
         n_tasks: Tasks that were looked at.
         n_way: Classes of a task.
         k_shot: Support examples of each class.
@@ -48,31 +49,70 @@ class Likeness:
             queries: (1, Q, C, H, W) in [0, 1].
 
         Returns:
-            (Q,) in [0, 1]; 0: farther than all.
+            (Q,) in (0, 1]; one over their number and one: farther than all.
         """
         known, asked = LikenessFeatures(learner, self.features)(support.x[0], queries[0])
         distances = distance_to_known(asked, known)
         return share_as_far(distances.cpu(), self.distances)
 
 
+class _Seen(NamedTuple):
+    """A validation task as the features see it; the classes are the bank's."""
+
+    known: Maps  # of the support set
+    known_class: Tensor  # (S,)
+    asked: Maps  # of the queries
+    asked_class: Tensor  # (Q,)
+
+
 @torch.no_grad()
 def measure_likeness(learner: Learner, data: EpisodeDataModule) -> Likeness:
-    """Learns the features of half of some validation tasks and takes the distances of the other half.
+    """Learns what is expected of an image from validation tasks, and what distances new classes have.
+
+    A user's classes had no part in what is expected. So the distances are those of classes left out: a part of the
+    classes at a time, their queries compared with what the images of the others alone lead to expect.
 
     Args:
         learner: A trained one, on its device.
         data: Its data, set up.
+
+    Raises:
+        ValueError: If the validation tasks show one class only, or none.
     """
     shape = data.shapes["val"]
     images_each = shape.n_way * (shape.k_shot + shape.n_query)
     n_tasks = max(FEWEST_TASKS, min(MOST_TASKS, 2 * IMAGES // images_each, data.evaluation.n_val_tasks))
-    episodes = [data.episode("val", torch.tensor([task])) for task in range(n_tasks)]
-    tasks = [(episode.support_x[0], episode.query_x[0]) for episode in episodes]
     features = LikenessFeatures(learner)
-    features.learn(tasks[::2])
-    white = [features(*task) for task in tasks[1::2]]
-    distances = torch.cat([distance_to_known(asked, known).cpu() for known, asked in white])
-    return Likeness(features.state(), distances.sort().values, n_tasks, shape.n_way, shape.k_shot)
+    tasks = [_seen(features, data.episode("val", torch.tensor([task]))) for task in range(n_tasks)]
+    classes = torch.cat([task.asked_class for task in tasks]).unique()  # sorted: those of one script side by side
+    if len(classes) < 2:
+        raise ValueError("likeness is measured on classes left out, and the validation tasks show fewer than two.")
+    distances = [_left_out(features, tasks, part) for part in classes.tensor_split(min(PARTS, len(classes)))]
+    features.learn(maps for task in tasks for maps in (task.known, task.asked))
+    return Likeness(features.state(), torch.cat(distances).sort().values, n_tasks, shape.n_way, shape.k_shot)
+
+
+def _seen(features: LikenessFeatures, episode: Episode) -> _Seen:
+    known, asked = features.maps(episode.support_x[0], episode.query_x[0])
+    classes = episode.class_id[0].cpu()
+    return _Seen(known, classes[episode.support_y[0].long().cpu()], asked, classes[episode.query_y[0].long().cpu()])
+
+
+def _left_out(features: LikenessFeatures, tasks: list[_Seen], part: Tensor) -> Tensor:
+    """The distances (N,) of the queries of some classes, where only the others' images are known."""
+    pairs = [pair for t in tasks for pair in ((t.known, t.known_class), (t.asked, t.asked_class))]
+    features.learn(_rows(maps, ~torch.isin(classes, part)) for maps, classes in pairs)
+    distances = []
+    for task in tasks:
+        left_out = torch.isin(task.asked_class, part)
+        if left_out.any():
+            asked = features.whitened(_rows(task.asked, left_out))
+            distances.append(distance_to_known(asked, features.whitened(task.known)).cpu())
+    return torch.cat(distances)
+
+
+def _rows(maps: Maps, chosen: Tensor) -> Maps:
+    return {name: values[chosen.to(values.device)] for name, values in maps.items()}
 
 
 def stored_likeness(checkpoint: dict[str, Any]) -> Likeness | None:
@@ -107,3 +147,17 @@ def likeness_for(learner: Learner, checkpoint: dict[str, Any], n_way: int, k_sho
 def as_stored(likeness: Likeness) -> dict[str, Any]:
     """As a checkpoint keeps it: names, numbers and tensors."""
     return asdict(likeness)
+
+
+def likeness_of_run(learner: Learner, data: EpisodeDataModule) -> dict[str, Any]:
+    """A checkpoint's entry, measured on the validation tasks; none, and a line, where it cannot be measured.
+
+    Args:
+        learner: A trained one, on its device.
+        data: Its data, set up.
+    """
+    try:
+        return {KEY: as_stored(measure_likeness(learner, data))}
+    except ValueError as error:
+        say(f"warning: not compared with the training data: {one_line(error)}")
+        return {}

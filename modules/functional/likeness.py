@@ -82,18 +82,21 @@ def distance_to_known(queries: Tensor, support: Tensor) -> Tensor:
 
 
 def share_as_far(distances: Tensor, known: Tensor) -> Tensor:
-    """The share of known distances that are at least as large as each of some.
+    """The share of known distances that are at least as large as each of some, where each itself counts as one of them.
+
+    So what is known of few says nothing of small shares: of n known distances none is below 1 / (n + 1).
 
     Args:
         distances: (Q,).
         known: (N,).
 
     Returns:
-        (Q,) in [0, 1].
+        (Q,) in (0, 1].
 
     Example:
         >>> share_as_far(torch.tensor([0.0, 2.5]), torch.tensor([1.0, 2.0, 3.0, 4.0]))
-        tensor([1.0000, 0.5000])
+        tensor([1.0000, 0.6000])
     """
     ranked = known.sort().values
-    return 1 - torch.searchsorted(ranked, distances.to(ranked).contiguous()) / len(ranked)
+    at_least = len(ranked) - torch.searchsorted(ranked, distances.to(ranked).contiguous())  # (Q,)
+    return (at_least + 1) / (len(ranked) + 1)

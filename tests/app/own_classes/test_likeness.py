@@ -12,9 +12,13 @@ from PIL import Image
 
 from app.checkpoints.file import load_whole
 from app.own_classes.answers import Answer, summary
-from app.own_classes.likeness import KEY, stored_likeness
-from datamodules import Glyphs
+from app.own_classes.likeness import KEY, Likeness, likeness_of_run, measure_likeness, stored_likeness
+from datamodules import EpisodeDataModule, Glyphs
+from datamodules.image_bank import ImageBank
+from datamodules.settings import Evaluation
+from modules import Learner, ProtoNet
 from tests.app.own_classes.drawn_task import predict, rows
+from tests.learnable_images import LearnableImages, TwoBlocks, make_data
 
 
 def noise(folder: Path, count: int) -> Path:
@@ -35,8 +39,45 @@ def test_the_checkpoint_carries_what_likeness_is_measured_by(protonet: Path):
     likeness = stored_likeness(load_whole(best_of(protonet)))
     assert likeness is not None
     assert likeness.n_tasks == 40
-    assert len(likeness.distances) == 20 * 5 * 3
+    assert len(likeness.distances) == 40 * 5 * 3
     assert torch.equal(likeness.distances, likeness.distances.sort().values)
+
+
+def shares(likeness: Likeness, learner: Learner, data: EpisodeDataModule, split: str, first: int) -> torch.Tensor:
+    episodes = [data.episode(split, torch.tensor([task])) for task in range(first, first + 60)]
+    return torch.cat([likeness.of(learner, episode.support, episode.query_x) for episode in episodes])
+
+
+def test_new_classes_are_like_those_of_validation_and_noise_is_not():
+    torch.manual_seed(0)
+    data = make_data(n_query=5, evaluation=Evaluation(n_val_tasks=200))
+    data.setup("fit")
+    learner = ProtoNet(TwoBlocks(running_stats=True))
+    likeness = measure_likeness(learner, data)
+    val, test = (shares(likeness, learner, data, split, 1000) for split in ("val", "test"))
+    assert float((val < 0.01).float().mean()) <= 0.02
+    assert float((test < 0.01).float().mean()) <= 0.05
+    support = data.episode("test", torch.tensor([0])).support
+    assert float(likeness.of(learner, support, torch.rand(1, 20, 1, 8, 8) * 3).max()) < 0.01
+    again = measure_likeness(learner, data)
+    assert torch.equal(again.distances, likeness.distances)
+
+
+def test_two_classes_are_enough_and_one_is_said_to_be_too_few(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    class FewClasses(LearnableImages):
+        def split_classes(self, bank: ImageBank) -> dict[str, list[int]]:
+            return {**super().split_classes(bank), "val": [1, 4]}
+
+    data = FewClasses(n_way=2, k_shot=2, n_query=2, evaluation=Evaluation(n_val_tasks=5))
+    data.setup("fit")
+    learner = ProtoNet(TwoBlocks(running_stats=True))
+    assert len(likeness_of_run(learner, data)[KEY]["distances"]) == 20 * 2 * 2
+    of_one = data.episode("val", torch.tensor([0]))._replace(class_id=torch.tensor([[1, 1]]))
+    monkeypatch.setattr(data, "episode", lambda *task: of_one)
+    assert likeness_of_run(learner, data) == {}
+    assert "not compared with the training data: likeness is measured on classes left out" in capsys.readouterr().err
 
 
 def save_glyphs(root: Path) -> None:
