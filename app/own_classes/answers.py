@@ -53,7 +53,7 @@ class Answers(Callback):
         unsure_below: The confidence itself; None: as `accuracy` says.
         unlike_below: A query is unlike the training data, and unsure however confident its answer is, where its
             likeness is below this share: that of the validation queries that are at least as far from their support
-            and from what is known. So large a share of images like the validation's is called unlike them; 0: none is.
+            and from what is known. About so large a share of such images of new classes is called unlike; 0: none is.
     """
 
     def __init__(self, accuracy: float = 0.9, unsure_below: float | None = None, unlike_below: float = 0.01) -> None:
