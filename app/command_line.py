@@ -217,7 +217,7 @@ class CommandLine(LightningCLI):
         if self.command == "export":
             check_own_classes(self.options["data"]["class_path"], self.loaded or {})
         if self.command == "predict":
-            check_there_is_a_query(self.options["data"].as_dict())
+            check_there_is_a_query(self.options["data"].as_dict(), self.loaded or {})
         given = self.options.get("ckpt_path")
         if self.options.get("resume"):
             if given:

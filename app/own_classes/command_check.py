@@ -44,15 +44,16 @@ def check_own_classes(data_class_path: str, checkpoint: dict[str, Any]) -> None:
         )
 
 
-def check_there_is_a_query(data: Mapping[str, Any]) -> None:
-    """Refuses to predict with support images alone.
+def check_there_is_a_query(data: Mapping[str, Any], checkpoint: dict[str, Any]) -> None:
+    """Refuses to predict with support images alone; that a regression takes none is said elsewhere.
 
     Args:
         data: The configured data set's class_path and init_args.
+        checkpoint: What answers.
 
     Raises:
         UsageError: If it is a user's own task without a query.
     """
     own = str(data["class_path"]).rpartition(".")[2] == SupportQuery.__name__
-    if own and not (data.get("init_args") or {}).get("query"):
+    if own and objective_of(checkpoint) is CLASSIFICATION and not (data.get("init_args") or {}).get("query"):
         raise UsageError("predict needs --data.query: a folder of images to classify, or one image")

@@ -111,7 +111,7 @@ def test_noise_is_unsure_with_its_reason_and_characters_are_not(protonet: Path, 
     unlike = sum("unlike" in row["reason"] for row in found)
     assert f"of which {unlike} are unlike the training data" in ended.out
     assert (
-        "unlike the training data: images of a likeness below 0.01, which that share of the queries of 40" in ended.out
+        "unlike the training data: images with a likeness below 0.01, as measured on 40 validation tasks" in ended.out
     )
     off = predict(run, str(protonet), tmp_path, "--answers.unsure_below=0", "--answers.unlike_below=0")
     assert off.code == 0, off.err
