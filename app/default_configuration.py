@@ -1,4 +1,4 @@
-"""What `fit` trains without a configuration file: a network that fits the data, in a run named for method and data."""
+"""The configuration of a `fit` without a file: a network that fits the data, in a run named for method and data."""
 
 import inspect
 import json
@@ -109,7 +109,7 @@ def _own_backbone(model_class: str, of_images: bool) -> Config | None:
 
 
 def _input_shape(data: Config) -> tuple[int, ...]:
-    """What the data set gives a network; nothing is read for it."""
+    """Returns the shape of what the data set gives a network; nothing is read for it."""
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(EpisodeDataModule, "data")
     built = parser.instantiate_classes(parser.parse_object({"data": data}))

@@ -50,7 +50,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 class Beginning(enum.Enum):
-    """What a checkpoint begins."""
+    """The three ways in which training can begin at a checkpoint."""
 
     SAME_RUN = "the same run goes on in its folder"
     AT_ITS_STEP = "a new run at the checkpoint's step, with its weights and optimizer state"
@@ -59,7 +59,7 @@ class Beginning(enum.Enum):
 
 @dataclass(frozen=True)
 class Training:
-    """What a training is.
+    """A training, described by all that decides what it computes.
 
     Args:
         config: The resolved configuration.
@@ -126,12 +126,12 @@ def beginning_of(before: Training, now: Training, is_newest: bool = True) -> tup
 
 
 def is_same_run(before: dict[str, Any], now: dict[str, Any]) -> bool:
-    """Whether two configurations are of one run, as far as configurations tell: they do not say what the images are."""
+    """Tells whether two configurations are of one run. They do not say what the images are, which is compared apart."""
     return all(_may_differ(difference.name, now) for difference in differences(before, now))
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[Difference]:
-    """What two configurations say differently, by the options' names.
+    """Lists the differences of two configurations by the options' names.
 
     An option that the former one does not have must be at its default: an earlier version did not know it. Where two
     classes differ, only the arguments that both have are compared.

@@ -1,4 +1,4 @@
-"""What a `fit` begins from: a checkpoint, or the newest run of its own configuration."""
+"""The state that a `fit` begins from: a checkpoint's, or that of the newest run of its own configuration."""
 
 import os
 from collections.abc import Sequence
@@ -107,7 +107,7 @@ class FitOrigin:
             self.run, self.damaged = None, []
 
     def is_of(self, now: Training) -> bool:
-        """Whether a run with the configuration that is asked for has the same data and the same weights too.
+        """Tells whether a run with the configuration that is asked for has the same data and the same weights too.
 
         Of a run without a checkpoint, its data must be configured alike: nothing else says which they were.
         """
@@ -156,7 +156,7 @@ class FitOrigin:
         self.fitting = f"{len(taken)} of the network's {len(own)} weights and buffers fit{others}"
 
     def line(self, run: RunFolder) -> str:
-        """What a reader is told of the run that begins.
+        """Describes the run that begins in one line for the reader.
 
         Args:
             run: Where it goes.

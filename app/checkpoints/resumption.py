@@ -1,4 +1,4 @@
-"""Which runs a configuration has begun before, and the newest sound state of a run."""
+"""The runs that a configuration has begun before, and the newest sound state of a run."""
 
 from pathlib import Path
 from typing import Any

@@ -17,7 +17,7 @@ Config = dict[str, Any]
 
 
 def stored(config: Config) -> Config:
-    """What a checkpoint keeps of a run's configuration."""
+    """Returns the part of a run's configuration that a checkpoint keeps."""
     return {name: value for name, value in config.items() if name not in NOT_COMPARED}
 
 
@@ -39,7 +39,7 @@ def model_class(name: str) -> str:
 
 
 def of_classes(checkpoint: dict[str, Any], model: str, data: str) -> bool:
-    """Whether a checkpoint is of a method and a data set, by their class paths."""
+    """Tells whether a checkpoint is of a method and a data set, given by their class paths."""
     pairs = (("hyper_parameters", model), ("datamodule_hyper_parameters", data))
     return all(str(checkpoint[k]["_class_path"]).rpartition(".")[2] == v.rpartition(".")[2] for k, v in pairs)
 
@@ -51,7 +51,7 @@ def run_name_in(checkpoint: dict[str, Any]) -> str | None:
 
 
 def fit_configuration(checkpoint: dict[str, Any], arguments: Sequence[str], options: Container[str]) -> Config:
-    """What `fit` trains with where no configuration file is given: what the checkpoint was trained with.
+    """Returns the configuration that a checkpoint was trained with, for a `fit` without a configuration file.
 
     A method or a data set that the command line names takes the place of the checkpoint's own; of the former method the
     backbone is left. Options that name classes, of which a checkpoint may make none, are left out.
@@ -84,7 +84,7 @@ def fit_configuration(checkpoint: dict[str, Any], arguments: Sequence[str], opti
 
 
 def _is_plain(value: Any) -> bool:
-    """Whether a value makes no class: the parser imports what a dotted text names, in JSON or YAML text too."""
+    """Tells whether a value makes no class: the parser imports what a dotted text names, in JSON or YAML text too."""
     if isinstance(value, str):
         return re.fullmatch(r"[\w:-]*|(train|val|test)/\w+", value) is not None
     return value is None or isinstance(value, bool | int | float)

@@ -1,4 +1,4 @@
-"""What a command on a user's own classes needs, checked before anything is read."""
+"""Checks of a command on a user's own classes, before anything is read."""
 
 from collections.abc import Mapping
 from typing import Any
