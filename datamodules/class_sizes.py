@@ -1,4 +1,4 @@
-"""Whether classes have images enough for a task: all that have not are named at once, or left out."""
+"""Tells whether classes have images enough for a task: all that have not are named at once, or left out."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -10,7 +10,7 @@ Counted = tuple[str, int]  # a class and its number of images
 
 
 def images_needed(shape: EpisodeShape, halves: bool = False) -> tuple[int, str]:
-    """How many images a class must have for tasks of a size, and why.
+    """Returns the number of images that a class must have for tasks of a size, and the reason.
 
     Args:
         shape: The size of a task.

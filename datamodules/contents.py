@@ -32,7 +32,7 @@ LOOKED_AT = 64  # images whose digests are computed again when a file is read: i
 
 
 class Contents(NamedTuple):
-    """What tells a bank's images apart.
+    """The digests that tell a bank's images apart.
 
     Attributes:
         digest: (N,) int64, the same for images of the same content.

@@ -1,4 +1,4 @@
-"""How long an epoch is: the task stream has no end, but a Trainer may count in epochs."""
+"""The length of an epoch: the task stream has no end, but a Trainer may count in epochs."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Which folders of a folder of folders are the classes: the first ones, or those that hold the images."""
+"""The classes in a folder of folders: the first ones, or those that hold the images."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,7 +46,7 @@ def arranged(root: Path, tops: Sequence[ClassFiles], which: Which | None) -> lis
 
 
 def _question(root: Path, tops: Sequence[ClassFiles], deepest: Sequence[ClassFiles]) -> str:
-    """What is not clear, and the options that make it clear."""
+    """Names what is not clear, and the options that make it clear."""
     return (
         f"{root} holds folders of folders, so its classes are not clear: set data.classes to deepest for the "
         f"{len(deepest):,} folders that hold images ({_names(deepest)}), or to top for the {len(tops):,} folders "
@@ -55,7 +55,7 @@ def _question(root: Path, tops: Sequence[ClassFiles], deepest: Sequence[ClassFil
 
 
 def _hint(root: Path, tops: Sequence[ClassFiles]) -> str:
-    """Where the folder may have been meant to begin."""
+    """Names the folder that may have been meant."""
     if len(tops) == 1:
         return f"; or give {root / tops[0].name}, which is all that {root} holds, in its place"
     splits = [entry.name for entry in tops if entry.name.lower() in SPLIT_NAMES]

@@ -1,4 +1,4 @@
-"""What a bank's images are: their contents, what they are called, and which of them were trained on."""
+"""The identity of a bank's images: their contents, their names, and those that were trained on."""
 
 from collections.abc import Iterable
 from functools import partial

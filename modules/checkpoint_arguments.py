@@ -15,7 +15,9 @@ GIVEN_AS_MODULE = "given as a module: "  # begins what stands in a module's plac
 
 
 def plain_arguments(arguments: dict[str, Any], kind: type) -> dict[str, Any]:
-    """What `weights_only=True` reads: paths as text, numbers of NumPy as Python's, modules by their names.
+    """Returns arguments in types that `weights_only=True` reads.
+
+    Paths become text, numbers of NumPy those of Python, and modules their names.
 
     Args:
         arguments: By name, as `save_hyperparameters` has kept them.

@@ -1,4 +1,4 @@
-"""What a learner adds to a checkpoint beside its weights."""
+"""The entries that a learner adds to a checkpoint beside its weights."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -136,7 +136,7 @@ def _check_value(where: str, value: Any, hint: Any, bases: Bases, also: Collecti
 
 
 def _is_text(value: str, hint: Any, leaves: list[Any]) -> bool:
-    """Whether a text stays one, or becomes a number, whatever reads the configuration."""
+    """Tells whether a text stays one, or becomes a number, whatever reads the configuration."""
     if hint is None:  # an argument of no known type
         return CLASS not in value and not IMPORTABLE.fullmatch(value)
     if any(leaf is Any for leaf in leaves):

@@ -1,4 +1,4 @@
-"""Which layer of a file is which of a network, where their names differ: by the order of kinds and shapes."""
+"""Matches the layers of a file and of a network whose names differ, by the order of kinds and shapes."""
 
 import re
 from collections.abc import Mapping
@@ -157,7 +157,7 @@ def _orders(layers: list[_Layer]) -> list[list[_Layer]]:
 
 
 def _is_sorted(layers: list[_Layer]) -> bool:
-    """Whether the layers come in alphabetical order, as in a .safetensors file, which keeps no other."""
+    """Tells whether the layers come in alphabetical order, as in a .safetensors file, which keeps no other."""
     names = [layer.name for layer in layers]
     return names == sorted(names)
 
@@ -175,7 +175,7 @@ def _check_numbered(layers: list[_Layer]) -> None:
 
 
 def _counts_upwards(layers: list[_Layer]) -> bool:
-    """Whether names that differ in their numbers alone come in the order of these."""
+    """Tells whether names that differ in their numbers alone come in the order of these."""
     last: dict[str, tuple[int, ...]] = {}
     for layer in layers:
         pattern, numbers = re.sub(r"\d+", "#", layer.name), _numbers(layer.name)
@@ -192,7 +192,7 @@ def fold_bias(state: State, norm: str, bias: Tensor) -> None:
 
 
 def left_out_lines(heads: list[str], statistics: list[str], biases: list[str]) -> list[str]:
-    """What is said of a file's variables that have no place in the network."""
+    """Describes a file's variables that have no place in the network."""
     lines = []
     if layers := list(dict.fromkeys(re.sub(LEAF, "", name) for name in heads)):
         shown = ", ".join(layers[:3]) + (f" and {len(layers) - 3} more" if len(layers) > 3 else "")

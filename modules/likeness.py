@@ -54,7 +54,7 @@ class LikenessFeatures:
             norm.register_buffer("running_var", torch.ones(norm.num_features, device=learner.device))
 
     def maps(self, support: Tensor, queries: Tensor) -> tuple[Maps, Maps]:
-        """What is known of the maps of a task's images (S, C, H, W) and (Q, C, H, W) in [0, 1], not yet white."""
+        """Returns statistics of the maps of a task's images (S, C, H, W) and (Q, C, H, W) in [0, 1], not yet white."""
         self._normalise_by(support)
         return self._maps(support), self._maps(queries)
 
@@ -78,7 +78,7 @@ class LikenessFeatures:
         return torch.cat([(maps[name] - w["mean"]) @ w["transform"] for name, w in white.items()], dim=1)
 
     def state(self) -> State:
-        """What another object of the same network needs to give the same features."""
+        """Returns all that another object of the same network needs to give the same features."""
         return {name: {key: value.cpu() for key, value in white.items()} for name, white in self._white.items()}
 
     # ---- the network's layers

@@ -26,7 +26,7 @@ def took_step(optimizer: LightningOptimizer) -> bool:
 
 
 def has_collapsed(scaler: Any) -> bool:
-    """Whether the step that was just left out was so at a scale that no gradient overflows by.
+    """Tells whether the step that was just left out was so at a scale that no gradient overflows by.
 
     Args:
         scaler: A torch.amp.GradScaler after its update, which has lowered the scale.

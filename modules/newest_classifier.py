@@ -47,6 +47,6 @@ class NewestClassifier:
         return same_task and self._state == self._learner_state()
 
     def _learner_state(self) -> object:
-        """What is another one after every change in place and every replacement of a weight or a buffer."""
+        """Returns a value that is another one after every change or replacement of a weight or a buffer."""
         versions = [(v.data_ptr(), 0 if v.is_inference() else v._version) for v in self._learner.variables().values()]
         return versions, self._learner.temperature

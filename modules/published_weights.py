@@ -63,7 +63,7 @@ def _is_state(content: Mapping[Any, Any]) -> bool:
 
 
 def _holds_weights(content: Mapping[Any, Any], depth: int = DEPTH) -> bool:
-    """Whether a state_dict is in it, at whatever depth; an optimiser's state has no names."""
+    """Tells whether a state_dict is in it, at whatever depth; an optimiser's state has no names."""
     inner = (value for name, value in content.items() if isinstance(name, str) and isinstance(value, Mapping))
     return _is_state(content) or (depth > 0 and any(_holds_weights(value, depth - 1) for value in inner))
 
@@ -130,7 +130,7 @@ def _by_name(own: Mapping[str, Tensor], state: State, prefix: str) -> Fitted | N
 
 
 def _bias_before_norm(name: str, own: Mapping[str, Tensor], part: State) -> bool:
-    """Whether this is the bias of one of the network's layers, which has none, before a normalisation."""
+    """Tells whether this is the bias of one of the network's layers, which has none, before a normalisation."""
     weight = f"{name.removesuffix('bias')}weight"
     following = _next_layer(name, part)
     return (
@@ -155,7 +155,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def described(state: Mapping[str, Tensor], shown: int = 3) -> Iterator[str]:
-    """What a state_dict holds: how many tensors, and the first of them with their shapes."""
+    """Describes a state_dict: the number of its tensors, and the first of them with their shapes."""
     yield f"{len(state):,} tensors"
     weights = [(name, value) for name, value in state.items() if value.dim()] or list(state.items())
     for name, value in weights[:shown]:

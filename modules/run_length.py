@@ -1,4 +1,4 @@
-"""How many outer steps a training takes, as schedules that end at the last one must know."""
+"""The number of outer steps of a training, which schedules that end at the last one must know."""
 
 from typing import Any
 

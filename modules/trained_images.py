@@ -1,4 +1,4 @@
-"""Which images a learner's weights come from: 8 bytes of each, carried from checkpoint to checkpoint.
+"""The images that a learner's weights come from: 8 bytes of each, carried from checkpoint to checkpoint.
 
 A checkpoint holds them as `trained_images`, (M,) int64, sorted, each once: those of the training split, of what its
 training began from, and of a checkpoint that its backbone's weights come from. A data set compares them with its own.
@@ -27,13 +27,16 @@ def union(*images: Tensor) -> Tensor:
 
 
 def images_of(checkpoint: dict[str, Any]) -> Tensor:
-    """What a checkpoint was trained on, (M,) int64; empty where it does not say."""
+    """Returns the digests of what a checkpoint was trained on, (M,) int64; empty where it does not say."""
     found = checkpoint.get(TRAINED_IMAGES)
     return union(found) if isinstance(found, Tensor) and found.dtype == torch.int64 and found.dim() == 1 else union()
 
 
 def images_of_file(path: str) -> Tensor:
-    """What a file of weights was trained on, (M,) int64; empty where it is no checkpoint of ours, or does not say."""
+    """Returns the digests of what a file of weights was trained on, (M,) int64.
+
+    They are empty where it is no checkpoint of ours, or does not say.
+    """
     file = Path(path).expanduser()
     if file.suffix == ".safetensors":
         return union()
@@ -42,7 +45,7 @@ def images_of_file(path: str) -> Tensor:
 
 
 def images_of_network(network: nn.Module) -> Tensor:
-    """What the files were trained on that a network's parts began from, (M,) int64."""
+    """Returns the digests of what the files were trained on that a network's parts began from, (M,) int64."""
     found = [getattr(part, TRAINED_IMAGES, None) for part in network.modules()]
     return union(*(images for images in found if isinstance(images, Tensor)))
 

@@ -1,4 +1,4 @@
-"""What a Trainer may be: learners step by themselves, and each device computes with a whole copy of one."""
+"""Checks of a Trainer: learners step by themselves, and each device computes with a whole copy of one."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""What a training counts by: outer steps for whoever reads it, batches for what is drawn.
+"""The units that a training counts by: outer steps for whoever reads it, batches for what is drawn.
 
 A Trainer counts batches. Where an outer step takes several, everything that a user reads or sets counts outer steps all
 the same: the loggers' axis, log_every_n_steps and val_check_interval, as max_steps and checkpoints' names do.
@@ -69,13 +69,13 @@ def end_batch(trainer: Trainer) -> None:
 
 
 def logs_this_step(trainer: Trainer) -> bool:
-    """Whether loggers take the values of the outer step that has just been taken."""
+    """Tells whether loggers take the values of the outer step that has just been taken."""
     every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it without declaring it
     return every > 0 and trainer.global_step % every == 0
 
 
 def validation_is_due(trainer: Trainer) -> bool:
-    """Whether this is the end of a training batch after which a validation comes."""
+    """Tells whether this is the end of a training batch after which a validation comes."""
     loop = trainer.fit_loop
     counts = loop.epoch_loop.batch_progress.current
     between = counts.processed == counts.completed + 1  # type: ignore[attr-defined]  # declared as the base class

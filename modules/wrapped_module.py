@@ -119,7 +119,9 @@ def probed_dim(network: nn.Module, input_shape: tuple[int, ...]) -> int:
 
 
 def outputs_of_zeros(network: nn.Module, input_shape: tuple[int, ...]) -> object:
-    """What a network makes of two examples of zeros in evaluation; its statistics and modes stay as they are.
+    """Returns the output of a network for two examples of zeros in evaluation.
+
+    Its statistics and modes stay as they are.
 
     Args:
         network: On any device.

@@ -76,7 +76,7 @@ def protect_places(path: Path, stored: Mapping[str, Any], arguments: Sequence[st
 
 
 def _is_given(name: str, arguments: Sequence[str]) -> bool:
-    """Whether the command line sets an option, itself or in a file."""
+    """Tells whether the command line sets an option, itself or in a file."""
     key, _, argument = name.partition(".")
     if option_values(arguments, f"--{name}", f"--{key}.init_args.{argument}"):
         return True
@@ -110,7 +110,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _class_paths(value: Any) -> Iterator[str]:
-    """Those that a configuration names, however deep."""
+    """Yields the class paths that a configuration names, however deep."""
     if isinstance(value, Mapping):
         yield from (path for name, path in value.items() if name == CLASS and isinstance(path, str))
     if isinstance(value, Mapping | list | tuple):

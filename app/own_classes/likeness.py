@@ -1,4 +1,4 @@
-"""How like the training data a query is: measured on validation tasks, kept in the checkpoint, used by `predict`."""
+"""The likeness of a query to the training data: measured on validation tasks, kept in checkpoints, for `predict`."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ UNLIKE = "unlike the training data"  # why an answer is unsure
 
 @dataclass(frozen=True)
 class Likeness:
-    """What validation tasks say of the distances that a query has from its support.
+    """The distances that queries of validation tasks have from their support.
 
     Args:
         features: What `LikenessFeatures` needs.

@@ -24,12 +24,12 @@ class RankAgreement:
         self._asked = (self._batches, time.monotonic())
 
     def after_batch(self, trainer: Trainer, mine: bool) -> bool:
-        """Whether it is so on any rank, as far as it is time to ask; of a single process, whether it is so there."""
+        """Tells whether it is so on any rank, as far as it is time to ask; of a single process, at once."""
         self._batches += 1
         return self._batches >= self._next and self.ask(trainer, mine) if trainer.world_size > 1 else mine
 
     def ask(self, trainer: Trainer, mine: bool) -> bool:
-        """Whether it is so on any rank."""
+        """Tells whether it is so on any rank."""
         if trainer.world_size == 1:
             return mine
         batches, since = self._asked

@@ -1,4 +1,4 @@
-"""How like known images an image is: distances between features that are made comparable, and their ranks."""
+"""The likeness of an image to known images: distances between features that are made comparable, and their ranks."""
 
 import torch
 from torch import Tensor
@@ -30,7 +30,9 @@ def map_statistics(maps: Tensor) -> Tensor:
 
 
 def fit_whitening(features: Tensor) -> tuple[Tensor, Tensor]:
-    """What makes features uncorrelated and of variance 1, in some directions drawn at random where there are many.
+    """Returns the map that makes features uncorrelated and of variance 1.
+
+    Where there are many, it keeps some directions that are drawn at random.
 
     Args:
         features: (N, D) of known images.
@@ -59,7 +61,7 @@ def fit_whitening(features: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def distance_to_known(queries: Tensor, support: Tensor) -> Tensor:
-    """How far queries are from their support, and from the middle of all known images.
+    """Returns the distances of queries from their support, and from the middle of all known images.
 
     The mean of two squares: the distance to the nearest support image, and to the middle of the known images, which
     two images that are nothing like those, yet like each other, do not escape; the latter counted twice, as two

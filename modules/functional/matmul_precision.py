@@ -37,7 +37,7 @@ def set_matmul_precision(precision: MatmulPrecision) -> None:
 
 
 def matmul_precision_on(device: str) -> str:
-    """What a device type's products and convolutions of float32 are computed in, e.g. "tf32, tf32"; "ieee" is exact."""
+    """Returns the precision of a device type's products and convolutions of float32, as "tf32, tf32"; "ieee": exact."""
     used = [_settings(library, kind) for library, kind in _USED.get(device, ())]
     return ", ".join("ieee" if part.fp32_precision == "none" else part.fp32_precision for part in used if part)
 

@@ -33,7 +33,7 @@ def agree(
     compute: Callable[[nn.Module, Variables, Tensor], tuple[Tensor, Tensor]],
     float32_tolerance: float,
 ) -> bool:
-    """Whether two ways of computing a network give the same outputs.
+    """Tells whether two ways of computing a network give the same outputs.
 
     They are tried in float64. There no way can fail by round-off, as it would in float32, and even more where a GPU
     multiplies in TF32. A network that cannot be computed in float64 is tried in exact float32. Nothing that is tried
