@@ -38,7 +38,7 @@ from app.runs.throughput import Throughput
 from app.runs.time_limit import with_time_limit
 from app.signals import StopSignals
 from datamodules import SupportQuery
-from datamodules.episode import CLASSIFICATION
+from datamodules.objective import CLASSIFICATION
 from datamodules.progress import say
 from modules.fit_check import check_before_reading
 from modules.trained_images import TRAINED_CLASSES, images_of

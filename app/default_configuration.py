@@ -15,7 +15,7 @@ import modules
 from app.arguments import DEFAULT_CONFIG, option_values
 from datamodules.bank_data import BankDataModule
 from datamodules.base import EpisodeDataModule
-from datamodules.episode import CLASSIFICATION
+from datamodules.objective import CLASSIFICATION
 
 TASK_ARGUMENTS = ("n_way", "k_shot", "n_query", "meta_batch_size", "evaluation")
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datamodules.episode import Episode
+from datamodules.episode import Episode, Task
 from modules import MAML, OuterLoop, ResNet12
 from modules.backbones import Backbone, Conv4
 
@@ -114,12 +114,10 @@ class Case:
         support_x, query_x = images.split([self.n_way * self.k_shot, self.n_way * self.n_query], dim=1)
         label = torch.arange(self.n_way, device=device).expand(n_tasks, -1)  # (T, n_way)
         return Episode(
-            support_x=support_x.contiguous(),
-            support_y=label.repeat_interleave(self.k_shot, dim=1),
+            task=Task.of(support_x.contiguous(), label.repeat_interleave(self.k_shot, dim=1), label),
             query_x=query_x.contiguous(),
             query_y=label.repeat_interleave(self.n_query, dim=1),
             task_id=torch.arange(n_tasks, device=device),
-            class_id=label,
         )
 
 

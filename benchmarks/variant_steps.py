@@ -23,7 +23,7 @@ from benchmarks.whole_step import compiled_step, plain_batch_norm
 from modules import gradient_learner
 from modules.functional.inner_loop import Loss, Update, inner_loop
 from modules.functional.networks import Variables
-from modules.functional.per_task import TASK_FORMS
+from modules.functional.per_task import BATCHED_OPERATIONS
 
 THREADS, THREAD_CHUNK = 2, 8
 
@@ -77,7 +77,7 @@ def inside(surroundings: Callable[[], AbstractContextManager[Any]], case: Case, 
 
 def plain_norms() -> AbstractContextManager[Any]:
     """Batch normalisation of many tasks without a second derivative of its own."""
-    return mock.patch.dict(TASK_FORMS, {functional.batch_norm: plain_batch_norm})
+    return mock.patch.dict(BATCHED_OPERATIONS, {functional.batch_norm: plain_batch_norm})
 
 
 def autocast(device_type: str) -> AbstractContextManager[Any]:

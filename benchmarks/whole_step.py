@@ -44,7 +44,7 @@ def functional_step(
 
     def compute() -> Gradients:
         values = {name: parameter.detach() for name, parameter in parameters.items()}
-        gradients = outer_gradient(values, *episode[:4])
+        gradients = outer_gradient(values, *episode.task[:2], episode.query_x, episode.query_y)
         for name, parameter in parameters.items():
             parameter.grad = gradients[name]
         return gradients

@@ -81,19 +81,17 @@ def augmented(episode: Episode, seed: int, augmentation: Augmentation) -> Episod
     """
     if not augmentation.is_on:
         return episode
-    n_support, n_query = episode.support_x.shape[1], episode.query_x.shape[1]
+    n_support, n_query = episode.task.x.shape[1], episode.query_x.shape[1]
     draws = draw(seed, TRAINING_STREAM, episode.task_id, n_support + n_query)  # (T, S + Q, 8)
     if augmentation.per == "image":
-        n_way = episode.class_id.shape[1]
+        n_way = episode.task.n_way
         by_class = draws.unflatten(1, (-1, n_way)).transpose(1, 2)  # (T, n_way, k_shot + n_query, 8)
         parts = by_class.split([n_support // n_way, n_query // n_way], dim=2)
         draws = torch.cat([part.flatten(1, 2) for part in parts], dim=1)  # (T, S + Q, 8), as the images lie
-    labels = torch.cat([episode.support_y, episode.query_y], dim=1)  # (T, S + Q)
+    labels = torch.cat([episode.task.y, episode.query_y], dim=1)  # (T, S + Q)
     support, query = draws_of_images(draws, labels, augmentation).split([n_support, n_query], dim=1)
-    return episode._replace(
-        support_x=augment(episode.support_x, support, augmentation),
-        query_x=augment(episode.query_x, query, augmentation),
-    )
+    task = episode.task._replace(x=augment(episode.task.x, support, augmentation))
+    return episode._replace(task=task, query_x=augment(episode.query_x, query, augmentation))
 
 
 def draw(seed: int, stream: int, task_id: Tensor, n: int) -> Tensor:

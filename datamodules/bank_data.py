@@ -208,9 +208,9 @@ class BankDataModule(KnownImages):
         return self.source.episode(split, task_id, self.shape_of(split, task_id), in_features)
 
     def _normalised(self, episode: Episode) -> Episode:
-        if episode.support_x.is_floating_point():  # features
+        if episode.task.x.is_floating_point():  # features
             return episode
-        return episode._replace(support_x=self.normalise(episode.support_x), query_x=self.normalise(episode.query_x))
+        return episode.map_inputs(self.normalise)
 
     def _fits_device(self, images: Tensor) -> bool:
         if self.loading.images_on != "auto":

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from datamodules.episode import CLASSIFICATION, Episode, Objective
+from datamodules.episode import Episode
 from datamodules.epoch_length import epoch_length
+from datamodules.objective import CLASSIFICATION, Objective
 from datamodules.sampling import DRAWS, EpisodeShape
 from datamodules.settings import Evaluation
 from datamodules.task_sizes import Count, TaskSizes
@@ -200,8 +201,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         """Inputs in the Trainer's precision ("64-true", "bf16-true"): of task numbers it had none to convert."""
         if self.trainer is None:
             return episode
-        convert = self.trainer.precision_plugin.convert_input
-        return episode._replace(support_x=convert(episode.support_x), query_x=convert(episode.query_x))
+        return episode.map_inputs(self.trainer.precision_plugin.convert_input)
 
     def _split(self) -> str:
         assert self.trainer is not None

@@ -1,18 +1,43 @@
-"""What a data module emits: episodes, and what is asked of a model that sees them."""
+"""What a data module emits: what tasks show a learner, and what they ask of it."""
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+from torch.utils._pytree import tree_leaves, tree_map
 
 
-class Support(NamedTuple):
-    """The labelled examples that T tasks are learned from."""
+class Task(NamedTuple):
+    """What T tasks show a learner before they ask.
 
-    x: Tensor  # (T, S, *input_shape)
-    y: Tensor  # (T, S), int64 class labels or float targets
+    What belongs to a single example, such as its length, lies in `x` itself, because queries are given as `query_x`
+    alone.
+    """
+
+    x: Tensor  # (T, S, *input_shape); S = 0 where nothing is shown, as in training on labelled examples
+    y: Tensor  # (T, S), int64 labels in [0, n_way) or float targets
+    classes: Tensor  # (T, n_way), int64: the data's own numbers of the task's classes; 0 where there are none
+    noise: Tensor  # (T, ...): the numbers that a method's `draw_noise` drew; (T, 0) where it draws none
+    extra: dict[str, Tensor]  # (T, ...) each: what else belongs to a task; the same names in every batch
+
+    @property
+    def n_way(self) -> int:
+        """The number of classes; of outputs that are used."""
+        return self.classes.shape[1]
+
+    @classmethod
+    def of(cls, x: Tensor, y: Tensor, classes: Tensor | int) -> "Task":
+        """Makes T tasks of which nothing is known but their support sets.
+
+        Args:
+            x: (T, S, *input_shape).
+            y: (T, S), int64 labels in [0, n_way) or float targets.
+            classes: (T, n_way) int64, the data's own numbers of the classes; or n_way alone, which is 1 in regression.
+        """
+        if isinstance(classes, int):
+            classes = torch.arange(classes, device=x.device).repeat(len(x), 1)  # (T, n_way)
+        return cls(x, y, classes, no_noise(len(x), x.device), {})
 
 
 class Episode(NamedTuple):
@@ -21,105 +46,34 @@ class Episode(NamedTuple):
     A NamedTuple collates, pins, moves to a device and gives Lightning its batch size (T) with no code of ours.
     """
 
-    support_x: Tensor  # (T, n_way * k_shot, *input_shape)
-    support_y: Tensor  # (T, n_way * k_shot), int64 or float32
-    query_x: Tensor  # (T, n_way * n_query, *input_shape)
-    query_y: Tensor  # (T, n_way * n_query), int64 or float32
+    task: Task
+    query_x: Tensor  # (T, Q, *input_shape)
+    query_y: Tensor  # (T, Q), int64 or float32
     task_id: Tensor  # (T,), int64: the number that draws this task again
-    class_id: Tensor  # (T, n_way), int64: which of the bank's classes; 0 where there are none
-
-    @property
-    def support(self) -> Support:
-        """The support set, what `adapt` learns from."""
-        return Support(self.support_x, self.support_y)
 
     def tasks(self, start: int, stop: int) -> "Episode":
-        """The tasks from position `start` up to `stop`, as an Episode."""
-        return Episode(*(field[start:stop] for field in self))
+        """Takes the tasks from position `start` up to `stop`."""
+        return self.map(lambda field: field[start:stop])
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> "Episode":
+        """Changes every tensor."""
+        changed: Episode = tree_map(change, self)
+        return changed
+
+    def map_inputs(self, change: Callable[[Tensor], Tensor]) -> "Episode":
+        """Changes the inputs, `task.x` and `query_x`, and nothing else."""
+        return self._replace(task=self.task._replace(x=change(self.task.x)), query_x=change(self.query_x))
+
+    def with_noise(self, noise: Tensor) -> "Episode":
+        """Gives the tasks the random numbers (T, ...) that adapting them takes."""
+        return self._replace(task=self.task._replace(noise=noise))
+
+    def tensors(self) -> list[Tensor]:
+        """Lists every tensor, always in the same order."""
+        leaves: list[Tensor] = tree_leaves(self)
+        return leaves
 
 
-class Objective(NamedTuple):
-    """What the data asks of a model: the loss to train on and the score to report.
-
-    Loss and score take outputs (..., n_outputs) and targets (...), and return one float for each example, (...).
-    """
-
-    name: str
-    loss: Callable[[Tensor, Tensor], Tensor]
-    score: Callable[[Tensor, Tensor], Tensor]
-    score_name: str
-    higher_is_better: bool  # of the score
-    is_share: bool  # whether the score is a share of 1, which a reader wants in percent
-    answer: Callable[[Tensor], Tensor]  # what a user gets: outputs (..., n_outputs) to (..., n) in float32
-
-    def direction_of(self, metric: str) -> Literal["max", "min"]:
-        """What a run wants of a metric: less of a loss, otherwise as of the score."""
-        return "min" if metric.endswith("loss") else self.direction
-
-    @property
-    def direction(self) -> Literal["max", "min"]:
-        """What a run wants of the score."""
-        return "max" if self.higher_is_better else "min"
-
-
-def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of each example, in nats.
-
-    Args:
-        logits: (..., n_way).
-        targets: (...), int64 in [0, n_way).
-
-    Returns:
-        (...), in float32 at least, under mixed precision too.
-    """
-    flat = functional.cross_entropy(at_least_float32(logits).flatten(0, -2), targets.flatten(), reduction="none")
-    return flat.view(targets.shape)
-
-
-def correct(logits: Tensor, targets: Tensor) -> Tensor:
-    """1.0 where the largest logit is the target's, else 0.0: (..., n_way), (...) -> (...), float32."""
-    return (logits.argmax(-1) == targets).to(torch.float32)
-
-
-def probabilities(logits: Tensor) -> Tensor:
-    """The probability of each class: (..., n_way) -> (..., n_way), float32 or float64; each row sums to 1."""
-    return at_least_float32(logits).softmax(-1)
-
-
-def squared_error(values: Tensor, targets: Tensor) -> Tensor:
-    """The squared error of each example, in float32 under mixed precision too.
-
-    Args:
-        values: (..., 1).
-        targets: (...), float.
-
-    Returns:
-        (...), in float32 at least.
-    """
-    return (at_least_float32(values).squeeze(-1) - targets).square()
-
-
-def at_least_float32(values: Tensor) -> Tensor:
-    """The values, of the same shape, not in less than float32."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
-
-
-CLASSIFICATION = Objective(
-    "classification",
-    loss=cross_entropy,
-    score=correct,
-    score_name="accuracy",
-    higher_is_better=True,
-    is_share=True,
-    answer=probabilities,
-)
-REGRESSION = Objective(
-    "regression",
-    loss=squared_error,
-    score=squared_error,
-    score_name="mse",
-    higher_is_better=False,
-    is_share=False,
-    answer=at_least_float32,
-)
-OBJECTIVES = {objective.name: objective for objective in (CLASSIFICATION, REGRESSION)}
+def no_noise(n_tasks: int, device: torch.device | None = None) -> Tensor:
+    """Returns the noise of tasks whose method draws none, (T, 0)."""
+    return torch.empty(n_tasks, 0, device=device)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from datamodules.episode import Episode
+from datamodules.episode import Episode, Task
 from datamodules.feature_bank import SplitFeatures
 from datamodules.image_bank import ImageBank
 from datamodules.sampling import SPLITS, ClassPool, EpisodeShape, draw_tasks
@@ -49,7 +49,7 @@ class EpisodeSource:
         """
         here = task_id.to(task_id.device if self.follows_device else self.bank.images.device)
         episode = self._drawn(split, here, shape, in_features)
-        return Episode(*(field.to(task_id.device) for field in episode))
+        return episode.map(lambda field: field.to(task_id.device))
 
     def _drawn(self, split: str, task_id: Tensor, shape: EpisodeShape, in_features: bool) -> Episode:
         device = task_id.device
@@ -63,13 +63,16 @@ class EpisodeSource:
             features = self._features[split] = features.to(device)
             images, drawn = features.values, features.places(drawn)  # (n, D)
         label = torch.arange(shape.n_way, device=device).unsqueeze(1)  # (n_way, 1)
+        task = Task.of(
+            x=_look_up(images, drawn.support),  # (T, n_way * k_shot, C, H, W)
+            y=label.expand(drawn.support.shape).contiguous().flatten(1),  # contiguous: so that it can be pinned
+            classes=drawn.class_id.clone(),  # an inference tensor no more
+        )
         return Episode(
-            support_x=_look_up(images, drawn.support),  # (T, n_way * k_shot, C, H, W)
-            support_y=label.expand(drawn.support.shape).contiguous().flatten(1),  # contiguous: so that it can be pinned
+            task=task,
             query_x=_look_up(images, drawn.query),  # (T, n_way * n_query, C, H, W)
             query_y=label.expand(drawn.query.shape).contiguous().flatten(1),
             task_id=task_id,
-            class_id=drawn.class_id.clone(),  # an inference tensor no more
         )
 
     def _images(self, device: torch.device) -> Tensor:

@@ -9,7 +9,8 @@ from torch import Tensor
 from datamodules.base import EpisodeDataModule
 from datamodules.contents import combined_digest
 from datamodules.counter import random_bits, random_order
-from datamodules.episode import REGRESSION, Episode
+from datamodules.episode import Episode, Task
+from datamodules.objective import REGRESSION
 from datamodules.sampling import SPLITS
 from datamodules.settings import Evaluation
 from datamodules.task_sizes import Count
@@ -85,8 +86,8 @@ class Sinusoid(EpisodeDataModule):
         support, query = self._points(split, task_id, shape.k_shot, shape.n_query)  # (T, k_shot), (T, n_query)
         support_x, support_y = self._examples(split, task_id, support)
         query_x, query_y = self._examples(split, task_id, query)
-        class_id = torch.zeros_like(task_id).unsqueeze(1)  # (T, 1)
-        return Episode(support_x, support_y, query_x, query_y, task_id, class_id)
+        classes = torch.zeros_like(task_id).unsqueeze(1)  # (T, 1)
+        return Episode(Task.of(support_x, support_y, classes), query_x, query_y, task_id)
 
     def curve(self, split: str, task_id: Tensor, n_points: int) -> tuple[Tensor, Tensor]:
         """The true functions at evenly spaced points of [-5, 5].

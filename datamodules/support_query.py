@@ -14,7 +14,7 @@ from datamodules.base import EpisodeDataModule
 from datamodules.class_sizes import TooFew
 from datamodules.contents import image_digests
 from datamodules.duplicates import SHOWN, images_of_several_classes, said_of_copies, said_of_two_labels
-from datamodules.episode import Episode, Support
+from datamodules.episode import Episode, Task
 from datamodules.folder_layout import ClassFiles, Which
 from datamodules.image_bank import ImageBank
 from datamodules.image_files import (
@@ -73,7 +73,7 @@ class SupportQuery(EpisodeDataModule):
         self.class_sizes: tuple[int, ...] = ()
         self.support_files: dict[str, tuple[Path, ...]] = {}
         self.files: list[Path] = []
-        self._support = Support(torch.empty(0), torch.empty(0))  # (S, C, H, W) uint8, (S,)
+        self._task = Task.of(torch.empty(1, 0), torch.empty(1, 0), 1)  # of images (1, S, C, H, W) uint8
         self._query = torch.empty(0)  # (N, C, H, W) uint8
         self._support_contents = self._query_contents = torch.empty(0, dtype=torch.int64)  # (S,), (N,)
         self.copy_of: dict[Path, Path] = {}  # of query images that are support images: which
@@ -115,7 +115,8 @@ class SupportQuery(EpisodeDataModule):
         self._support_contents = self._looked_over(bank, classes, kept)
         self.support_files = {entry.name: entry.paths for entry in kept}
         self.class_names, self.class_sizes = bank.class_names, tuple(bank.class_size.tolist())
-        self._support = Support(bank.images, torch.arange(len(classes)).repeat_interleave(bank.class_size))
+        labels = torch.arange(len(classes)).repeat_interleave(bank.class_size)  # (S,)
+        self._task = Task.of(bank.images.unsqueeze(0), labels.unsqueeze(0), len(classes))
         if files:
             images, read = read_images(files, self.spec, "query", self.strict)
             self._query, self.files = torch.from_numpy(images), [files[i] for i in read]
@@ -205,9 +206,9 @@ class SupportQuery(EpisodeDataModule):
                 "new classes may be worse than these."
             )
 
-    def support(self) -> Support:
+    def support(self) -> Task:
         """The support set as one task: images (1, S, C, H, W) in [0, 1] and labels (1, S)."""
-        return Support(scaled(self._support.x).unsqueeze(0), self._support.y.unsqueeze(0))
+        return self._task._replace(x=scaled(self._task.x))
 
     def label_of(self, file: Path) -> int:
         """The class in whose folder a query image lies, nearest first; `UNKNOWN` where in none."""
@@ -244,13 +245,12 @@ class SupportQuery(EpisodeDataModule):
             raise ValueError("there is nothing to classify: set data.query to a folder of images, or to one image.")
         labels = torch.tensor([self.label_of(file) for file in self.files])
         rank = self.trainer.global_rank if self.trainer else 0
-        batches = QueryBatches(self._support, self._query, labels, self.batch_size, rank, self._world_size)
+        batches = QueryBatches(self._task, self._query, labels, self.batch_size, rank, self._world_size)
         return DataLoader(batches, batch_size=None)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Episode:
         """Scales the images and gives them the Trainer's precision."""
-        images = batch._replace(support_x=scaled(batch.support_x), query_x=scaled(batch.query_x))
-        return self._converted(images)
+        return self._converted(batch.map_inputs(scaled))
 
     def protocol(self) -> dict[str, Any]:
         """The task, as a result must state it."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from datamodules.episode import Support
+from datamodules.episode import Task
 from modules.functional.inner_loop import inner_loop
 from modules.functional.networks import Variables, for_each_task
 from modules.maml import MAML
@@ -22,19 +22,17 @@ class ANIL(MAML):
 
     in_learn2learn = False
 
-    def fast(self, params: Variables) -> Variables:
+    def fast_params(self, params: Variables) -> Variables:
         """The output layer's weights."""
-        return {name: value for name, value in super().fast(params).items() if name.startswith("network.head.")}
+        return {name: value for name, value in super().fast_params(params).items() if name.startswith("network.head.")}
 
-    def adapt(
-        self, params: Variables, support: Support, n_way: int, steps: int, noise: Tensor | None
-    ) -> Iterator[Variables]:
+    def adapt(self, params: Variables, task: Task, steps: int) -> Iterator[Variables]:
         """Gradient steps of the output layer on the support set's features."""
-        features = self.forward_network(params, support.x, "backbone")  # (T, S, D)
+        features = self.run(params, "network.backbone", task.x)  # (T, S, D)
 
         def support_loss(step: int, fast_params: Variables) -> Tensor:
-            outputs = self.forward_network(params | fast_params, features, "head")  # (T, S, n_outputs)
-            return self.objective.loss(outputs[..., :n_way], support.y).mean(1)  # (T,)
+            outputs = self.run(params | fast_params, "network.head", features)  # (T, S, n_outputs)
+            return self.objective.loss(outputs[..., : task.n_way], task.y).mean(1)  # (T,)
 
-        initial = for_each_task(self.fast(params), len(support.x))
-        return inner_loop(support_loss, initial, self.rule(params), steps, self.first_order, self.training)
+        initial = for_each_task(self.fast_params(params), len(task.x))
+        return inner_loop(support_loss, initial, self.inner_update(params), steps, self.first_order, self.training)

@@ -4,11 +4,12 @@ from typing import Any
 
 import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from datamodules.episode import OBJECTIVES, Episode
+from datamodules.episode import Episode
+from datamodules.objective import OBJECTIVES
 from modules.accumulation import Accumulation
 from modules.checkpoint_contents import add_contents
 from modules.cuda_graph import GraphedGradient
@@ -58,7 +59,7 @@ class Learner(EvaluatedMethod):
         self.input_spec: dict[str, Any] = {}  # what images must be turned into, by the data or the checkpoint
         self.logs_this_batch = False  # whether loggers take this batch's values: at every step it took 2 ms
         self._finite = FiniteCheck()
-        self._graphed = GraphedGradient(self.batch_gradient, self.variables) if outer.cuda_graph else None
+        self._graphed = GraphedGradient(self.batch_gradient, self._addresses) if outer.cuda_graph else None
 
     # ---- Lightning: training
 
@@ -107,10 +108,13 @@ class Learner(EvaluatedMethod):
         assert total is not None
         return total
 
+    def _addresses(self) -> list[Tensor]:
+        """Lists what a recording of `batch_gradient` reads where it lies."""
+        return [*self.parameters(), *self.buffers()]
+
     def _chunk_gradient(self, tasks: Episode) -> OuterGradient:
         params = self.variables(len(tasks.task_id))
-        noise = self.draw_noise(tasks.task_id, tasks.support_x.shape[1], self.inner_steps)
-        gradients, metrics = self.outer_gradients(params, tasks, noise)
+        gradients, metrics = self.outer_gradients(params, self.with_noise(tasks))
         return OuterGradient(gradients, task_means({name: params[name] for name in self.updated_buffers()}), metrics)
 
     def _outer_step(self) -> bool:

@@ -15,6 +15,7 @@ class BOIL(MAML):
 
     in_learn2learn = False
 
-    def fast(self, params: Variables) -> Variables:
+    def fast_params(self, params: Variables) -> Variables:
         """The backbone's weights."""
-        return {name: value for name, value in super().fast(params).items() if not name.startswith("network.head.")}
+        moved = super().fast_params(params)
+        return {name: value for name, value in moved.items() if not name.startswith("network.head.")}

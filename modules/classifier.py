@@ -1,20 +1,16 @@
 """The function that a learner makes from a support set, as it is handed to a user."""
 
-from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
-from datamodules.episode import Support
+from datamodules.episode import Task
 from modules.functional.networks import Variables
-from modules.functional.shared_weights import keeps_tasks_apart
-from modules.functional.task_layout import count_features
 from modules.inference_mode import ordinary, outside_inference_mode
-
-if TYPE_CHECKING:
-    from modules.method import Method
+from modules.method import Method
+from modules.passes import Passes
 
 # Numbers in the feature maps computed at once: what a CPU is fastest with, and 2 GB of float32 on a GPU.
 CPU_FEATURES, GPU_FEATURES = 5_000_000, 500_000_000
@@ -26,8 +22,8 @@ class Classifier:
 
     Args:
         learner: A trained learner.
-        support: (T, S, *input_shape) images and their labels in [0, n_way); classes may have different numbers.
-        n_way: Number of classes; fewer than the learner's outputs leave the last ones unused.
+        task: The support sets; classes may have different numbers of images. Fewer classes than the learner has outputs
+            leave the last ones unused.
         temperature: What the logits are divided by; above 1 the answers are less sure.
 
     Raises:
@@ -35,15 +31,20 @@ class Classifier:
     """
 
     @outside_inference_mode
-    def __init__(self, learner: "Method", support: Support, n_way: int, temperature: float = 1.0) -> None:
-        check_classes(learner, n_way)
+    def __init__(self, learner: Method, task: Task, temperature: float = 1.0) -> None:
+        check_classes(learner, task.n_way)
         learner.eval()
-        self.learner, self.support, self.n_way, self.temperature = learner, support, n_way, temperature
-        self.params = ordinary(learner.variables())
-        task_id = torch.zeros(len(support.x), dtype=torch.int64, device=support.x.device)
+        task_id = torch.zeros(len(task.x), dtype=torch.int64, device=task.x.device)
         steps = learner.eval_inner_steps
-        noise = learner.draw_noise(task_id, support.x.shape[1], steps)
-        *_, self.state = learner.adapt(self.params, support, n_way, steps, noise)
+        self.task = task._replace(noise=learner.draw_noise(task_id, task.x.shape[1], steps))
+        self.learner, self.temperature = learner, temperature
+        self.params = ordinary(learner.variables(len(task_id)))
+        *_, self.state = learner.adapt(self.params, self.task, steps)
+
+    @property
+    def n_way(self) -> int:
+        """The number of classes."""
+        return self.task.n_way
 
     def __call__(self, query_x: Tensor) -> Tensor:
         """The probability of each class for each image; in regression the value, of an n_way of 1.
@@ -59,15 +60,17 @@ class Classifier:
     @outside_inference_mode
     def logits(self, query_x: Tensor) -> Tensor:
         """What the probabilities are the softmax of: (T, Q, *input_shape) to (T, Q, n_way), float32."""
-        at_once = queries_at_once(self.learner, query_x, images_each=len(query_x))
-        outputs = [
-            predict_inductive(self.learner, self.params, self.state, self.support.x, part)
-            for part in query_x.split(at_once, dim=1)
-        ]
+        if self.learner.sees_other_queries:  # `predict_inductive` divides them by itself
+            parts = (query_x,)
+        else:
+            two = query_x[:, :2]
+            passes = prediction_passes(self.learner, self.params, self.state, two)
+            parts = query_x.split(queries_at_once(passes, two.shape[1], query_x.device.type), dim=1)
+        outputs = [predict_inductive(self.learner, self.params, self.state, self.task.x, part) for part in parts]
         return torch.cat(outputs, dim=1)[..., : self.n_way].float() / self.temperature
 
 
-def check_classes(learner: "Method", n_way: int) -> None:
+def check_classes(learner: Method, n_way: int) -> None:
     """Checks that a learner has an output for each class.
 
     Raises:
@@ -80,10 +83,10 @@ def check_classes(learner: "Method", n_way: int) -> None:
         )
 
 
-def predict_inductive(learner: "Method", params: Variables, state: Any, support_x: Tensor, query_x: Tensor) -> Tensor:
+def predict_inductive(learner: Method, params: Variables, state: Any, support_x: Tensor, query_x: Tensor) -> Tensor:
     """Outputs that do not depend on the other queries.
 
-    Where the network normalises by its batch's statistics, each query is normalised in one batch with the support set;
+    Where a network normalises by its batch's statistics, each query is normalised in one batch with the support set;
     a single task's queries are computed together, as many as suit the device.
 
     Args:
@@ -101,24 +104,23 @@ def predict_inductive(learner: "Method", params: Variables, state: Any, support_
     """
     if not learner.sees_other_queries:
         return learner.predict(params, state, query_x)
-    if len(query_x) == 1 and _keeps_apart(learner.network, query_x.shape[2:]):
-        at_once = queries_at_once(learner, query_x, images_each=support_x.shape[1] + 1)
-        parts = query_x[0].split(at_once)  # (q, *input_shape) each
-        outputs = [predict_with_support(learner, params, state, support_x, part) for part in parts]
-        return torch.cat(outputs).unsqueeze(0)  # (1, Q, n_outputs)
+    if len(query_x) == 1:
+        passes = prediction_passes(learner, params, state, torch.cat([support_x, query_x[:, :1]], dim=1))
+        if passes.can_share_a_batch():
+            parts = query_x[0].split(queries_at_once(passes, 1, query_x.device.type))  # (q, *input_shape) each
+            outputs = [predict_with_support(learner, params, state, support_x, part) for part in parts]
+            return torch.cat(outputs).unsqueeze(0)  # (1, Q, n_outputs)
     outputs = []
     for query in query_x.split(1, dim=1):  # (T, 1, *input_shape)
         outputs.append(learner.predict(params, state, torch.cat([support_x, query], dim=1))[:, -1:])
     return torch.cat(outputs, dim=1)  # (T, Q, n_outputs)
 
 
-def predict_with_support(
-    learner: "Method", params: Variables, state: Any, support_x: Tensor, queries: Tensor
-) -> Tensor:
+def predict_with_support(learner: Method, params: Variables, state: Any, support_x: Tensor, queries: Tensor) -> Tensor:
     """One task's outputs for queries of which each is in one batch with the support set, as a task of its own.
 
     Args:
-        learner: One whose network `keeps_tasks_apart`.
+        learner: One whose prediction passes through networks that can share a batch.
         params: Its meta-parameters and buffers.
         state: One task's adapted state, tensors (1, ...).
         support_x: (1, S, *input_shape).
@@ -129,29 +131,24 @@ def predict_with_support(
     """
     n = queries.shape[0]
     repeated = tree_map_only(Tensor, lambda value: value.expand(n, *value.shape[1:]), state)
+    buffers = {name: params[name].expand(n, *params[name].shape[1:]) for name in learner.updated_buffers()}
     batches = torch.cat([support_x.expand(n, *support_x.shape[1:]), queries.unsqueeze(1)], dim=1)  # (Q, S + 1, ...)
     with learner.sharing_weights():
-        return learner.predict(params, repeated, batches)[:, -1]
+        return learner.predict(params | buffers, repeated, batches)[:, -1]
 
 
-def queries_at_once(learner: "Method", query_x: Tensor, images_each: int) -> int:
+def prediction_passes(learner: Method, params: Variables, state: Any, query_x: Tensor) -> Passes:
+    """Returns what the prediction of these queries, (T, Q, *input_shape), passes through the learner's networks."""
+    return learner.passes_of(lambda: learner.predict(params, state, query_x))
+
+
+def queries_at_once(passes: Passes, n_queries: int, device_type: str) -> int:
     """How many queries fit the device well.
 
     Args:
-        learner: The learner.
-        query_x: (T, Q, *input_shape).
-        images_each: Images that go through the network for one query.
+        passes: What the prediction of some queries takes.
+        n_queries: How many those are.
+        device_type: "cpu" or "cuda".
     """
-    features = count_features(learner.network, query_x.shape[2:]) or 1
-    limit = CPU_FEATURES if query_x.device.type == "cpu" else GPU_FEATURES
-    return max(1, limit // (images_each * features))
-
-
-_APART: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
-
-
-def _keeps_apart(network: nn.Module, input_shape: torch.Size) -> bool:
-    """Found out once for each network."""
-    if network not in _APART:
-        _APART[network] = keeps_tasks_apart(network, input_shape)
-    return _APART[network]
+    limit = CPU_FEATURES if device_type == "cpu" else GPU_FEATURES
+    return max(1, limit * n_queries // max(1, passes.features))

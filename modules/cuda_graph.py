@@ -1,6 +1,6 @@
 """A computation on the GPU, recorded once and replayed: hundreds of kernel launches become one."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -21,11 +21,11 @@ class GraphedGradient:
     Args:
         compute: From an Episode on the GPU; must launch the same kernels whatever the values are, and never wait for
             the GPU.
-        variables: What `compute` reads beside it, by name.
+        variables: What `compute` reads beside it, always in the same order.
     """
 
     def __init__(
-        self, compute: Callable[[Episode], OuterGradient], variables: Callable[[], Mapping[str, Tensor]] = dict
+        self, compute: Callable[[Episode], OuterGradient], variables: Callable[[], list[Tensor]] = list
     ) -> None:
         self.compute, self.variables = compute, variables
         self._key: object = None
@@ -35,8 +35,8 @@ class GraphedGradient:
 
     def __call__(self, episode: Episode) -> OuterGradient:
         """The outer gradient of an episode; the next call leaves it as it is."""
-        shapes = [(field.shape, field.dtype, field.device) for field in episode]
-        key = (shapes, [(value.data_ptr(), value.requires_grad) for value in self.variables().values()])
+        shapes = [(field.shape, field.dtype, field.device) for field in episode.tensors()]
+        key = (shapes, [(value.data_ptr(), value.requires_grad) for value in self.variables()])
         if key != self._key:
             self.forget()
             self._record(episode)
@@ -44,7 +44,7 @@ class GraphedGradient:
         assert self._graph is not None
         assert self._episode is not None
         assert self._gradient is not None
-        for recorded, given in zip(self._episode, episode, strict=True):
+        for recorded, given in zip(self._episode.tensors(), episode.tensors(), strict=True):
             recorded.copy_(given)
         self._graph.replay()
         return OuterGradient(*({name: value.clone() for name, value in part.items()} for part in self._gradient))
@@ -54,7 +54,7 @@ class GraphedGradient:
         self._key = self._graph = self._gradient = self._episode = None
 
     def _record(self, episode: Episode) -> None:
-        self._episode = Episode(*(field.clone() for field in episode))
+        self._episode = episode.map(torch.clone)
         # Weights cast once and cached outside the recording would stay what they were when it was made.
         caching = torch.is_autocast_cache_enabled()
         torch.clear_autocast_cache()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from datamodules.counter import random_bits
-from datamodules.episode import Episode, Support
+from datamodules.episode import Episode, Task
 from modules.backbones import Backbone
 from modules.functional.evolution import evolution_gradient, normal_numbers
 from modules.functional.networks import Variables
@@ -72,57 +72,58 @@ class ESMAML(GradientLearner):
         self.improve, self.sigma, self.directions, self.adapts = improve, sigma, directions, adapts
         self.inner_lr, self.inner_sigma, self.inner_directions = inner_lr, inner_sigma, inner_directions
 
-    @property
-    def sets_of_weights(self) -> int:
-        """Those that an inner step evaluates for a task: each perturbed, and in training each of the outer loop's."""
-        of_inner_loop = 2 * self.inner_directions if self.adapts == "network" else 1
-        return of_inner_loop * (2 * self.directions if self.training else 1)
-
     def draw_noise(self, task_id: Tensor, n_support: int, steps: int) -> Tensor:
         """Directions, (T, steps * inner_directions, P), standard normal; in training then `directions` of the outer."""
         n_rows = steps * self.inner_directions + (self.directions if self.training else 0)
-        n_weights = sum(value.numel() for value in self.fast(self.variables()).values())
+        n_weights = sum(value.numel() for value in self.fast_params(dict(self.named_parameters())).values())
         bits = random_bits(0, DIRECTIONS_STREAM, task_id, n_rows * n_weights)
         return normal_numbers(bits).unflatten(1, (n_rows, n_weights))
 
     @torch.no_grad()
-    def adapt(
-        self, params: Variables, support: Support, n_way: int, steps: int, noise: Tensor | None
-    ) -> Iterator[Variables]:
+    def adapt(self, params: Variables, task: Task, steps: int) -> Iterator[Variables]:
         """Steps along estimated gradients of the support loss; a state is T sets of weights, name -> (T, *shape)."""
-        assert noise is not None, "the directions are drawn by draw_noise"
-        start = self._flat(params).expand(len(support.x), 1, -1)  # (T, 1, P)
-        for weights in self._descended(params, start, support, n_way, steps, noise.to(start)):
+        start = self._flat(params).expand(len(task.x), 1, -1)  # (T, 1, P)
+        for weights in self._descended(params, start, task, steps):
             yield {name: value.squeeze(1) for name, value in self._named(params, weights).items()}
 
     @torch.no_grad()
-    def outer_gradients(
-        self, params: Variables, episode: Episode, noise: Tensor | None
-    ) -> tuple[Variables, dict[str, Tensor]]:
+    def outer_gradients(self, params: Variables, episode: Episode) -> tuple[Variables, dict[str, Tensor]]:
         """The estimate of Algorithm 3's update with its sign turned, a mean over the T tasks."""
-        assert noise is not None, "the directions are drawn by draw_noise"
-        n_way, centre = episode.class_id.shape[1], self._flat(params)
-        inner, outer = noise.to(centre).split([noise.shape[1] - self.directions, self.directions], dim=1)
-        start = centre + self.sigma * torch.cat([outer, -outer], dim=1)  # (T, 2 * directions, P)
-        *_, weights = self._descended(params, start, episode.support, n_way, self.inner_steps, inner)
-        queries = episode.query_x.unsqueeze(1)  # (T, 1, Q, ...)
-        outputs = self._outputs(params, weights, queries, keeps_statistics=True)  # (T, 2 * directions, Q, n)
-        cost = self._cost(outputs[..., :n_way], episode.query_y).unsqueeze(1)  # (T, 1, 2 * directions)
+        outer = episode.task.noise[:, -self.directions :].to(self._flat(params))  # (T, directions, P)
+        outputs = self._perturbed_outputs(params, episode, self.inner_steps)  # (T, 2 * directions, Q, n)
+        cost = self._cost(outputs[..., : episode.task.n_way], episode.query_y).unsqueeze(1)  # (T, 1, 2 * directions)
         above, below = cost.split(self.directions, dim=2)
         gradient = evolution_gradient(above, below, outer, self.sigma).mean((0, 1))  # (P,)
         y = episode.query_y.unsqueeze(1).expand(outputs.shape[:3])
         loss, score = self.objective.loss(outputs, y), self.objective.score(outputs, y)
         return self._named(params, gradient), {"loss": loss.mean(), self.objective.score_name: score.mean()}
 
-    def _descended(
-        self, params: Variables, weights: Tensor, support: Support, n_way: int, steps: int, noise: Tensor
-    ) -> Iterator[Tensor]:
+    @torch.no_grad()
+    def trial(self, params: Variables, episode: Episode) -> None:
+        """Computes one inner step and a prediction, in training of every perturbed initialisation."""
+        if self.training:
+            self._perturbed_outputs(params, episode, min(self.inner_steps, 1))
+        else:
+            super().trial(params, episode)
+
+    def _perturbed_outputs(self, params: Variables, episode: Episode, steps: int) -> Tensor:
+        """Returns the queries' outputs (T, 2 * directions, Q, n) of all perturbed initialisations after adaptation."""
+        centre, task = self._flat(params), episode.task
+        outer = task.noise[:, -self.directions :].to(centre)  # (T, directions, P)
+        start = centre + self.sigma * torch.cat([outer, -outer], dim=1)  # (T, 2 * directions, P)
+        *_, weights = self._descended(params, start, task, steps)
+        queries = episode.query_x.unsqueeze(1)  # (T, 1, Q, ...)
+        return self._outputs(params, weights, queries, keeps_statistics=True)
+
+    def _descended(self, params: Variables, weights: Tensor, task: Task, steps: int) -> Iterator[Tensor]:
         """M sets of weights of each task, (T, M, P), after 0, 1, ..., `steps` inner steps."""
         yield weights
-        n, m, layer, x = self.inner_directions, weights.shape[1], "", support.x.unsqueeze(1)  # (T, 1, S, ...)
+        noise, n_way = task.noise.to(weights), task.n_way
+        n, m, layer, x = self.inner_directions, weights.shape[1], "", task.x.unsqueeze(1)  # (T, 1, S, ...)
         still, moving = weights[..., :0], weights
         if self.adapts == "head":
-            n_head = sum(value.numel() for name, value in self.fast(params).items() if name.startswith("network.head."))
+            named = self.fast_params(params).items()
+            n_head = sum(value.numel() for name, value in named if name.startswith("network.head."))
             still, moving = weights.split([weights.shape[-1] - n_head, n_head], dim=-1)
             x = self._outputs(params, still, x, "backbone").repeat_interleave(2 * n, dim=1)  # (T, M * 2N, S, D)
             layer = "head"
@@ -131,7 +132,7 @@ class ESMAML(GradientLearner):
             moves = self.inner_sigma * torch.cat([directions, -directions], dim=1)  # (T, 2N, p)
             around = (moving.unsqueeze(2) + moves.unsqueeze(1)).flatten(1, 2)  # (T, M * 2N, p)
             outputs = self._outputs(params, around, x, layer)[..., :n_way]  # (T, M * 2N, S, n_way)
-            cost = self._cost(outputs, support.y).unflatten(1, (m, 2 * n))  # (T, M, 2N)
+            cost = self._cost(outputs, task.y).unflatten(1, (m, 2 * n))  # (T, M, 2N)
             gradient = evolution_gradient(cost[..., :n], cost[..., n:], directions, self.inner_sigma)  # (T, M, p)
             moving = moving - self.inner_lr * gradient
             yield torch.cat([still, moving], dim=-1)
@@ -150,23 +151,28 @@ class ESMAML(GradientLearner):
         """What M sets of a layer's weights (T, M, p) make of x (T, M, B, ...), or of one set of them (T, 1, B, ...)."""
         n_tasks, m = weights.shape[:2]
         given = {n: v for n, v in params.items() if n.startswith("network.")}
-        statistics = {n: v for n, v in self.updated_buffers().items() if params[n].dim() > v.dim()}  # (T, C) in params
-        copies = {name: params[name].repeat_interleave(m, dim=0) for name in statistics}
+        copies = {name: self._repeated(params[name], m) for name in self.updated_buffers()}  # (T * M, C)
         named = {name: value.flatten(0, 1) for name, value in self._named(params, weights, layer).items()}
         examples = x.expand(n_tasks, m, *x.shape[2:]).flatten(0, 1)  # (T * M, B, ...)
-        outputs = self.forward_network(given | copies | named, examples, layer)
-        if keeps_statistics:
+        outputs = self.run(given | copies | named, f"network.{layer}".rstrip("."), examples)
+        if keeps_statistics and self.training:
             for name, copy in copies.items():
                 of_tasks = copy.unflatten(0, (n_tasks, m))
                 params[name].copy_(of_tasks.mean(1) if copy.is_floating_point() else of_tasks[:, 0])
         return outputs.unflatten(0, (n_tasks, m))  # (T, M, B, ...)
 
+    def _repeated(self, buffer: Tensor, m: int) -> Tensor:
+        """A copy of a buffer for each set of weights in training, (T, *shape) -> (T * M, *shape); else one for all."""
+        if self.training:
+            return buffer.repeat_interleave(m, dim=0)
+        return buffer[:1].expand(len(buffer) * m, *buffer.shape[1:])
+
     def _flat(self, params: Variables) -> Tensor:
         """All weights that are learned, (P,)."""
-        return torch.cat([value.flatten() for value in self.fast(params).values()])
+        return torch.cat([value.flatten() for value in self.fast_params(params).values()])
 
     def _named(self, params: Variables, weights: Tensor, layer: str = "") -> Variables:
         """A layer's weights by name: (..., p) -> name -> (..., *shape)."""
-        fast = [name for name in self.fast(params) if name.startswith(f"network.{layer}")]
+        fast = [name for name in self.fast_params(params) if name.startswith(f"network.{layer}")]
         parts = weights.split([params[name].numel() for name in fast], dim=-1)
         return {n: part.unflatten(-1, params[n].shape) for n, part in zip(fast, parts, strict=True)}

@@ -3,14 +3,17 @@
 import torch
 from torch import Tensor, nn
 
-from datamodules.episode import Episode, Support
+from datamodules.episode import Episode, Task
 from modules.classifier import Classifier
-from modules.evaluation import TaskScores, score_names, score_tasks
-from modules.inference_mode import outside_inference_mode
+from modules.evaluation import scores_of_states
+from modules.functional.networks import Variables
+from modules.functional.task_layout import choose_chunk
+from modules.inference_mode import ordinary, outside_inference_mode
 from modules.method import Method
 from modules.newest_classifier import NewestClassifier
 from modules.outer_loop import OuterLoop
-from modules.task_chunks import TaskChunks, chunk_for, strategy_for
+from modules.scores import MeanScore, Score, TaskScores, logged
+from modules.task_chunks import TaskChunks, choose_strategy, passes_of_one_task
 from modules.trainer_check import check_episode
 
 
@@ -25,9 +28,11 @@ class EvaluatedMethod(Method):
     def __init__(self, network: nn.Module, outer: OuterLoop) -> None:
         super().__init__(network, outer)
         self.temperature = 1.0  # what `predict` divides logits by, so that its answers are as sure as they should be
-        self._newest_classifier = NewestClassifier(self)
+        self._newest_classifier = NewestClassifier()
         self._chunks = TaskChunks(say=self._say)  # of training
         self._evaluation_chunks = TaskChunks(say=self._say)
+        self.mean_scores: list[MeanScore] = []  # of the newest validation or test, over all ranks
+        self.task_scores: tuple[list[int], dict[str, list[float]]] = ([], {})  # of the newest test: see `TaskScores`
         self._layout_is_kept = False  # by training, or by a checkpoint: another way of computing sums in another order
 
     @property
@@ -35,16 +40,33 @@ class EvaluatedMethod(Method):
         """Tasks computed at once in training; None before the first episode."""
         return self._chunks.size
 
-    def classifier(self, support: Support, n_way: int) -> Classifier:
+    def classifier(self, task: Task) -> Classifier:
         """Adapts to T tasks and gives their classifier; its answer for an image depends on no other query."""
-        return Classifier(self, support, n_way, self.temperature)
+        return Classifier(self, task, self.temperature)
+
+    def scores(self, params: Variables, episode: Episode, both_protocols: bool = False) -> dict[Score, Tensor]:
+        """Scores T held-out tasks; the default adapts to them, predicts, and scores that as the objective says.
+
+        A method of another measure overrides this, e.g. one that is scored at a class's k-th instance.
+
+        Args:
+            params: Meta-parameters and buffers.
+            episode: T tasks with their noise.
+            both_protocols: Whether queries are scored both together and one by one, as in a test.
+
+        Returns:
+            score -> (T,); the objective's score and Score("loss") are among them.
+        """
+        return scores_of_states(self, params, episode, both_protocols)
 
     def _lay_out(self, chunks: TaskChunks, episode: Episode) -> None:
         """Decides at the first episode how tasks are computed, as far as no setting and no checkpoint says it."""
         if chunks.size is None:
-            chunks.size = chunk_for(self, episode)
+            n_tasks, first = len(episode.task_id), self.with_noise(episode.tasks(0, 1))
+            passes = passes_of_one_task(self, first)
+            chunks.size = self.outer.task_chunk or choose_chunk(n_tasks, passes.features, episode.query_x.device.type)
             if self.outer.task_strategy == "auto" and not self._layout_is_kept:
-                self._chosen_strategy = strategy_for(self, episode, chunks.size)
+                self._chosen_strategy = choose_strategy(passes, min(chunks.size, n_tasks))
                 self._layout_is_kept = chunks is self._chunks
 
     def _say(self, line: str) -> None:
@@ -55,7 +77,7 @@ class EvaluatedMethod(Method):
     @outside_inference_mode
     def on_validation_epoch_start(self) -> None:
         """Starts the means of a validation."""
-        self._scores = TaskScores(score_names(self, both_protocols=False), self.device)
+        self._scores = TaskScores(self.device)
 
     @outside_inference_mode
     def validation_step(self, episode: Episode, batch_idx: int) -> None:
@@ -64,18 +86,28 @@ class EvaluatedMethod(Method):
 
     def on_validation_epoch_end(self) -> None:
         """Logs `val/accuracy`, `val/ci95`, `val/loss` and the adaptation curve."""
-        self.log_dict(self._scores.compute("val", (self.objective.score_name,)), prog_bar=True)
+        self._log_scores("val", prog_bar=True)
 
     def _score(self, episode: Episode, both_protocols: bool) -> None:
-        episode = self.embedded(episode)
+        def score(tasks: Episode) -> dict[Score, Tensor]:
+            params = ordinary(self.variables(len(tasks.task_id)))
+            return self.scores(params, self.with_noise(tasks), both_protocols)
+
+        episode, start = self.embedded(episode), 0
         self._lay_out(self._evaluation_chunks, episode)
-        for scores, _ in self._evaluation_chunks(lambda tasks: score_tasks(self, tasks, both_protocols), episode):
-            self._scores.update(scores)
+        for scores, _ in self._evaluation_chunks(score, episode):
+            stop = start + len(next(iter(scores.values())))
+            self._scores.update(episode.task_id[start:stop], scores)
+            start = stop
+
+    def _log_scores(self, prefix: str, prog_bar: bool = False) -> None:
+        self.mean_scores = self._scores.means()
+        self.log_dict(logged(prefix, self.mean_scores, self.objective.score_name, self.device), prog_bar=prog_bar)
 
     @outside_inference_mode
     def on_test_epoch_start(self) -> None:
         """Starts the means of a test."""
-        self._scores = TaskScores(score_names(self, both_protocols=True), self.device)
+        self._scores = TaskScores(self.device)
 
     @outside_inference_mode
     def test_step(self, episode: Episode, batch_idx: int) -> None:
@@ -84,8 +116,8 @@ class EvaluatedMethod(Method):
 
     def on_test_epoch_end(self) -> None:
         """Logs `test/accuracy`, `test/ci95`, ..., and both protocols' accuracy and interval where they differ."""
-        score = self.objective.score_name
-        self.log_dict(self._scores.compute("test", (score, f"{score}_transductive", f"{score}_inductive")))
+        self._log_scores("test")
+        self.task_scores = self._scores.of_tasks()
 
     @outside_inference_mode
     def predict_step(self, episode: Episode, batch_idx: int) -> dict[str, Tensor]:
@@ -96,9 +128,9 @@ class EvaluatedMethod(Method):
             probabilities, or in regression the value.
         """
         check_episode(episode)
-        self._lay_out(self._evaluation_chunks, episode)
-        chunks = self._evaluation_chunks(self._newest_classifier, episode)
-        fields = {"task_id": episode.task_id, "class_id": episode.class_id, "query_y": episode.query_y}
+        self._lay_out(self._evaluation_chunks, self.embedded(episode))
+        chunks = self._evaluation_chunks(lambda tasks: self._newest_classifier(self, self.temperature, tasks), episode)
+        fields = {"task_id": episode.task_id, "class_id": episode.task.classes, "query_y": episode.query_y}
         return fields | {"answers": torch.cat([answers for answers, _ in chunks])}
 
     def on_predict_end(self) -> None:

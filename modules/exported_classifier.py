@@ -7,9 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from modules.classifier import Classifier, predict_with_support
+from modules.classifier import Classifier, predict_with_support, prediction_passes
 from modules.functional.preprocessing import Preprocessing
-from modules.functional.shared_weights import keeps_tasks_apart
 
 
 class ExportedClassifier(nn.Module):
@@ -25,10 +24,11 @@ class ExportedClassifier(nn.Module):
 
     def __init__(self, classifier: Classifier, preprocessing: Preprocessing) -> None:
         super().__init__()
-        learner, support_x = classifier.learner, classifier.support.x
+        learner, support_x = classifier.learner, classifier.task.x
         if len(support_x) != 1:
             raise ValueError(f"one classifier is exported at a time, got {len(support_x)}: take one support set.")
-        if learner.sees_other_queries and not keeps_tasks_apart(learner.network, support_x.shape[2:]):
+        passes = prediction_passes(learner, classifier.params, classifier.state, support_x)
+        if learner.sees_other_queries and not passes.can_share_a_batch():
             raise ValueError(
                 f"{type(learner).__name__}'s network looks across its batch by more than batch normalisation, so that "
                 "images asked about together would change each other's answers: use a backbone with running_stats."

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 from torch import Tensor
 
 from datamodules.augmentation import Augmentation, augment, draw, draws_of_images
-from datamodules.episode import Support
+from datamodules.episode import Task
 from modules.backbones import Backbone
 from modules.fit_check import why_nothing_moves
 from modules.functional.inner_loop import adam, inner_loop
@@ -69,41 +69,41 @@ class FineTunedProtoNet(ProtoNet):
         self.eval_inner_lr, self.eval_inner_steps = eval_inner_lr, eval_inner_steps
         self.support_augmentation = support_augmentation
 
-    def adapt(self, params: Variables, support: Support, n_way: int, steps: int, noise: Tensor | None) -> Iterator[Any]:
+    def adapt(self, params: Variables, task: Task, steps: int) -> Iterator[Any]:
         """Fine-tunes the network; the states are `FineTuned`."""
         shared = {name: value for name, value in self.trainable(params).items() if name.startswith("network.")}
         newest: list[Tensor] = []  # prototypes, of the weights that a step begins with
 
         def support_loss(step: int, fast_params: Variables) -> Tensor:
-            prototypes = self._prototypes(params | fast_params, support, n_way)
+            prototypes = self._prototypes(params | fast_params, task)
             newest[:] = [prototypes.detach()]
-            images = support.x if noise is None else self._changed(support, noise[:, step])
-            embeddings = self.forward_network(params | fast_params, images)  # (T, S, D)
+            images = self._changed(task, step) if self.support_augmentation.is_on else task.x
+            embeddings = self.run(params | fast_params, "network", images)  # (T, S, D)
             logits = self.logits(params, embeddings, prototypes)  # (T, S, n_way)
-            return self.objective.loss(logits, support.y).mean(1)  # (T,)
+            return self.objective.loss(logits, task.y).mean(1)  # (T,)
 
         if steps == 0:
-            yield FineTuned({}, self._prototypes(params, support, n_way))
+            yield FineTuned({}, self._prototypes(params, task))
             return
         # A state waits until the step that begins with its weights has computed their prototypes.
         states = inner_loop(
-            support_loss, for_each_task(shared, len(support.x)), adam(self.eval_inner_lr, beta1=0.9), steps
+            support_loss, for_each_task(shared, len(task.x)), adam(self.eval_inner_lr, beta1=0.9), steps
         )
         fast_params = next(states)
         for following in states:
             yield FineTuned(fast_params, newest[0])
             fast_params = following
-        yield FineTuned(fast_params, self._prototypes(params | fast_params, support, n_way))
+        yield FineTuned(fast_params, self._prototypes(params | fast_params, task))
 
     def predict(self, params: Variables, state: FineTuned, query_x: Tensor) -> Tensor:  # type: ignore[override]
         """Logits (T, Q, n_way) by each task's weights and prototypes."""
-        embeddings = self.forward_network(params | state.fast_params, query_x)  # (T, Q, D)
+        embeddings = self.run(params | state.fast_params, "network", query_x)  # (T, Q, D)
         return self.logits(params, embeddings, state.prototypes)
 
-    def draw_noise(self, task_id: Tensor, n_support: int, steps: int) -> Tensor | None:
+    def draw_noise(self, task_id: Tensor, n_support: int, steps: int) -> Tensor:
         """What `support_augmentation` takes in each step, (T, steps, S, 8) in [0, 1)."""
         if steps == 0 or not self.support_augmentation.is_on:
-            return None
+            return super().draw_noise(task_id, n_support, steps)
         return draw(0, FINE_TUNING_STREAM, task_id, steps * n_support).unflatten(1, (steps, n_support))
 
     def protocol(self) -> dict[str, Any]:
@@ -112,9 +112,9 @@ class FineTunedProtoNet(ProtoNet):
         changes = self.support_augmentation
         return protocol | ({"support_augmentation": changes.describe()} if changes.is_on else {})
 
-    def _prototypes(self, params: Variables, support: Support, n_way: int) -> Tensor:
-        return class_means(self.forward_network(params, support.x), support.y, n_way)  # (T, n_way, D)
+    def _prototypes(self, params: Variables, task: Task) -> Tensor:
+        return class_means(self.run(params, "network", task.x), task.y, task.n_way)  # (T, n_way, D)
 
-    def _changed(self, support: Support, draws: Tensor) -> Tensor:
-        changes = self.support_augmentation
-        return augment(support.x, draws_of_images(draws, support.y, changes), changes)
+    def _changed(self, task: Task, step: int) -> Tensor:
+        draws, changes = task.noise[:, step], self.support_augmentation  # (T, S, 8)
+        return augment(task.x, draws_of_images(draws, task.y, changes), changes)

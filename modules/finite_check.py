@@ -44,7 +44,7 @@ class FiniteCheck:
             gradient: What it is made of.
             scaled: Whether float16's loss is scaled: then gradients overflow now and then, and their step is left out.
         """
-        values = [gradient.metrics["loss"]] + ([] if scaled else list(gradient.gradients.values()))
+        values = [*gradient.metrics.values()] + ([] if scaled else [*gradient.gradients.values()])
         if values[0].device.type == "cpu":
             return not _all_finite(values)
         found = torch.where(get_total_norm(values).isfinite(), 0, step)
@@ -113,7 +113,7 @@ def wrong_tasks(gradient_of: Callable[[Episode], OuterGradient], batches: Sequen
     for episode in batches:
         for i in range(len(episode.task_id)):
             gradient = gradient_of(episode.tasks(i, i + 1))
-            if not _all_finite([gradient.metrics["loss"], *gradient.gradients.values()]):
+            if not _all_finite([*gradient.metrics.values(), *gradient.gradients.values()]):
                 found.append(int(episode.task_id[i]))
     return found
 

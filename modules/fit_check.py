@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from modules.functional.per_task import layer_without_task_form
+from modules.functional.per_task import layer_not_batched
 from modules.functional.task_layout import batches_tasks
 from modules.wrapped_module import check_features
 
@@ -170,7 +170,7 @@ def why_nothing_moves(backbone: nn.Module | None) -> str:
 
 
 def _check_batched(learner: "Learner") -> None:
-    layer, shape = layer_without_task_form(learner.network), learner.input_shape
+    layer, shape = layer_not_batched(learner.network), learner.input_shape
     if layer is not None:
         raise ValueError(
             f"outer.task_strategy 'batched' cannot compute the network's layer {layer}: leave it at 'auto', which "

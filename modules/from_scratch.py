@@ -48,16 +48,14 @@ class FromScratch(GradientLearner):
         self.save_hyperparameters()
         self.inner_optimizer, self.inner_lr = inner_optimizer, inner_lr
 
-    def rule(self, params: Variables) -> Update:
+    def inner_update(self, params: Variables) -> Update:
         """The optimiser, with its usual settings."""
         return adam(self.inner_lr, beta1=0.9) if self.inner_optimizer == "adam" else sgd(self.inner_lr)
 
     @torch.no_grad()
-    def outer_gradients(
-        self, params: Variables, episode: Episode, noise: Tensor | None
-    ) -> tuple[Variables, dict[str, Tensor]]:
+    def outer_gradients(self, params: Variables, episode: Episode) -> tuple[Variables, dict[str, Tensor]]:
         """A gradient of 0 for everything; the scores of networks trained on the support sets."""
-        losses, outputs = self.query_loss(params, episode, noise)
+        losses, outputs = self.query_loss(params, episode)
         score = self.objective.score(outputs, episode.query_y).mean()
         nothing = {name: torch.zeros_like(value) for name, value in self.trainable(params).items()}
         return nothing, {"loss": losses.mean(), self.objective.score_name: score}

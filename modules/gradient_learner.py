@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
-from datamodules.episode import Support
+from datamodules.episode import Task
 from modules.backbones import Backbone, Conv4
 from modules.base import Learner
 from modules.fit_check import why_nothing_moves
@@ -18,8 +18,8 @@ from modules.wrapped_module import as_backbone
 class GradientLearner(Learner):
     """Learns a task by gradient steps on its support loss, from weights that all tasks begin with.
 
-    Methods differ in which weights move (`fast`), by which rule (`rule`), down which loss (`inner_loss`) and in which
-    network a step computes (`at_step`); and in the outer gradient.
+    Methods differ in which weights move (`fast_params`), by which rule (`inner_update`), down which loss (`inner_loss`)
+    and in which network a step computes (`at_step`); and in the outer gradient.
 
     Args:
         n_way: Classes of a task: outputs of the network.
@@ -58,17 +58,17 @@ class GradientLearner(Learner):
             ValueError: If they do not, or all that it would move is frozen.
         """
         super().setup(stage)
-        if (self.inner_steps or self.eval_inner_steps) and not self.fast(self.variables()):
+        if (self.inner_steps or self.eval_inner_steps) and not self.fast_params(dict(self.named_parameters())):
             raise ValueError(
                 f"{type(self).__name__}'s inner loop has nothing to move, as {why_nothing_moves(self.backbone)}: "
                 "give it a backbone that trains, or use a method that adapts the output layer, such as ANIL."
             )
 
-    def fast(self, params: Variables) -> Variables:
+    def fast_params(self, params: Variables) -> Variables:
         """The meta-parameters that the inner loop moves, name -> (*shape): all of the network's that are trained."""
         return {name: value for name, value in self.trainable(params).items() if name.startswith("network.")}
 
-    def rule(self, params: Variables) -> Update:
+    def inner_update(self, params: Variables) -> Update:
         """The optimiser of the inner loop."""
         raise NotImplementedError
 
@@ -84,31 +84,29 @@ class GradientLearner(Learner):
         """What the inner loop descends, (T,): the support loss (T,), or that and a term of the weights."""
         return loss
 
-    def adapt(
-        self, params: Variables, support: Support, n_way: int, steps: int, noise: Tensor | None
-    ) -> Iterator[Variables]:
+    def adapt(self, params: Variables, task: Task, steps: int) -> Iterator[Variables]:
         """Gradient steps on the support loss; a state is what T tasks compute with, name -> (T, *shape).
 
         Tasks of fewer classes than the network has outputs leave the last ones unused.
         """
-        n_tasks, fast = len(support.x), self.fast(params)
+        n_tasks, fast = len(task.x), self.fast_params(params)
         others = {name: value for name, value in params.items() if name not in fast}
         initial = for_each_task(fast, n_tasks)
 
         def support_loss(step: int, fast_params: Variables) -> Tensor:
-            outputs = self.forward_network(others | self.at_step(params, step, n_tasks) | fast_params, support.x)
-            loss = self.objective.loss(outputs[..., :n_way], support.y).mean(1)  # (T,)
+            outputs = self.run(others | self.at_step(params, step, n_tasks) | fast_params, "network", task.x)
+            loss = self.objective.loss(outputs[..., : task.n_way], task.y).mean(1)  # (T,)
             return self.inner_loss(fast_params, initial, loss)
 
         keep_graph = self.training and self.through_steps
         first_order = self.drops_second_derivatives()
-        states = inner_loop(support_loss, initial, self.rule(params), steps, first_order, keep_graph)
+        states = inner_loop(support_loss, initial, self.inner_update(params), steps, first_order, keep_graph)
         for done, fast_params in enumerate(states):
             yield self.at_step(params, max(done - 1, 0), n_tasks) | fast_params
 
     def predict(self, params: Variables, state: Variables, query_x: Tensor) -> Tensor:
         """Outputs (T, Q, n_outputs) of the network with each task's fast weights."""
-        return self.forward_network(params | state, query_x)
+        return self.run(params | state, "network", query_x)
 
 
 def with_linear_head(backbone: Backbone, n_outputs: int) -> nn.Module:

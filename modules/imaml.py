@@ -70,7 +70,7 @@ class IMAML(GradientLearner):
         self.inner_lr, self.regularisation = inner_lr, regularisation
         self.cg_steps, self.cg_damping, self.lam_damping = cg_steps, cg_damping, lam_damping
 
-    def rule(self, params: Variables) -> Update:
+    def inner_update(self, params: Variables) -> Update:
         """Gradient descent."""
         return sgd(self.inner_lr)
 
@@ -79,12 +79,10 @@ class IMAML(GradientLearner):
         moved = [(value - initial[name]).flatten(1).square().sum(1) for name, value in fast_params.items()]  # (T,) each
         return loss + 0.5 * self.regularisation * torch.stack(moved).sum(0)
 
-    def outer_gradients(
-        self, params: Variables, episode: Episode, noise: Tensor | None
-    ) -> tuple[Variables, dict[str, Tensor]]:
+    def outer_gradients(self, params: Variables, episode: Episode) -> tuple[Variables, dict[str, Tensor]]:
         """The damped implicit gradient, a mean over the T tasks."""
-        n_way = episode.class_id.shape[1]
-        *_, state = self.adapt(params, episode.support, n_way, self.inner_steps, noise)
+        n_way = episode.task.n_way
+        *_, state = self.adapt(params, episode.task, self.inner_steps)
         adapted = {name: value.detach().requires_grad_() for name, value in state.items()}  # (T, *shape)
         scale = self.loss_scale()
         outputs = self.predict(params, adapted, episode.query_x)
@@ -93,8 +91,8 @@ class IMAML(GradientLearner):
         solution = right
         if self.cg_steps:
             copies = {name: value.detach().clone() for name, value in params.items()}  # no statistics are updated twice
-            support_outputs = self.predict(copies, adapted, episode.support_x)[..., :n_way]
-            support_loss = self.objective.loss(support_outputs, episode.support_y).mean(1)  # (T,)
+            support_outputs = self.predict(copies, adapted, episode.task.x)[..., :n_way]
+            support_loss = self.objective.loss(support_outputs, episode.task.y).mean(1)  # (T,)
             total = support_loss.sum() * scale
             strength = self.regularisation + self.lam_damping
             gradient = _flat(torch.autograd.grad(total, list(adapted.values()), create_graph=True))

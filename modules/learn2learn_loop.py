@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datamodules.episode import Support
+from datamodules.episode import Task
 from modules.functional.networks import Variables
 
 
 def learn2learn_inner_loop(
     network: nn.Module,
     buffers: Variables,
-    support: Support,
+    task: Task,
     loss: Callable[[Tensor, Tensor], Tensor],
     lr: float,
     steps: int,
@@ -31,7 +31,7 @@ def learn2learn_inner_loop(
     Args:
         network: The learner's network.
         buffers: Its buffers by name; in training (T, *shape), each task's copy, which its steps update in place.
-        support: (T, S, ...) examples and labels.
+        task: T tasks.
         loss: The objective's loss.
         lr: Inner step size.
         steps: Inner steps.
@@ -44,14 +44,14 @@ def learn2learn_inner_loop(
     algorithms = _algorithms()
     maml = algorithms.MAML(network, lr=lr, first_order=first_order)
     with torch.enable_grad():
-        clones = [maml.clone() for _ in support.x]
+        clones = [maml.clone() for _ in task.x]
     if network.training:  # else the clones share the network's own buffers, and would update those
         for t, clone in enumerate(clones):
             _replace_buffers(clone.module, {name: buffer[t] for name, buffer in buffers.items()})
     yield _stacked(clones)
     for _ in range(steps):
         with torch.enable_grad():
-            for clone, x, y in zip(clones, support.x, support.y, strict=True):
+            for clone, x, y in zip(clones, task.x, task.y, strict=True):
                 gradients = _gradients(loss(clone(x), y).mean(), clone.module, fast, create_graph=not first_order)
                 algorithms.maml.maml_update(clone.module, lr, gradients)
         yield _stacked(clones)

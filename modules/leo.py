@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from datamodules.counter import random_bits
-from datamodules.episode import Episode, Support
+from datamodules.episode import Episode, Task
 from modules.backbones import Backbone, Conv4
 from modules.base import Learner
 from modules.functional.evolution import normal_numbers
@@ -64,6 +64,7 @@ class LEO(Learner):
     """
 
     objectives = ("classification",)
+    training_loss = "regularised_loss"
     default_backbone: ClassVar[dict[str, Any]] = {"downsample": "pool", "reduce": "flatten", "running_stats": True}
 
     def __init__(
@@ -117,23 +118,20 @@ class LEO(Learner):
         """The first step sizes in the space of codes and of weights."""
         return "latent_lr", "finetuning_lr"
 
-    def adapt(
-        self, params: Variables, support: Support, n_way: int, steps: int, noise: Tensor | None
-    ) -> Iterator[Adapted]:
+    def adapt(self, params: Variables, task: Task, steps: int) -> Iterator[Adapted]:
         """The first `latent_steps` steps in the space of codes, the others in that of classifiers."""
-        return self._states(params, Support(self._features(params, support.x), support.y), n_way, steps, noise)
+        return self._states(params, task._replace(x=self._features(params, task.x)), steps)
 
     def predict(self, params: Variables, state: Adapted, query_x: Tensor) -> Tensor:
         """Logits (T, Q, n_way)."""
         return self._logits(self._features(params, query_x), state.classifier)
 
-    def query_loss(self, params: Variables, episode: Episode, noise: Tensor | None) -> tuple[Tensor, Tensor]:
+    def query_loss(self, params: Variables, episode: Episode) -> tuple[Tensor, Tensor]:
         """Each task's query loss and its penalties, equations (4) and (8), (T,); and the logits."""
-        n_support, n_way = episode.support_x.shape[1], episode.class_id.shape[1]
-        images = torch.cat([episode.support_x, episode.query_x], dim=1)  # (T, S + Q, C, H, W)
+        n_support = episode.task.x.shape[1]
+        images = torch.cat([episode.task.x, episode.query_x], dim=1)  # (T, S + Q, C, H, W)
         features = self._features(params, images)  # (T, S + Q, D)
-        support = Support(features[:, :n_support], episode.support_y)
-        *_, state = self._states(params, support, n_way, self.inner_steps, noise)
+        *_, state = self._states(params, episode.task._replace(x=features[:, :n_support]), self.inner_steps)
         logits = self._logits(features[:, n_support:], state.classifier)
         losses = self.objective.loss(logits, episode.query_y).mean(1)  # (T,)
         moved = (state.codes.detach() - state.first_codes).square().mean((1, 2))  # (T,)
@@ -143,20 +141,18 @@ class LEO(Learner):
         penalty = penalty + self.orthogonality_penalty * orthogonality_penalty(params["decoder.weight"].T)
         return losses + self.kl_weight * state.divergence + self.encoder_penalty * moved + penalty, logits
 
-    def draw_noise(self, task_id: Tensor, n_support: int, steps: int) -> Tensor | None:
+    def draw_noise(self, task_id: Tensor, n_support: int, steps: int) -> Tensor:
         """For each class what its code is drawn by, and its classifier after each latent step: (T, S, L + K D)."""
         if not self.training:
-            return None
+            return super().draw_noise(task_id, n_support, steps)
         size = self.latent_size + (self.latent_steps + 1) * self.feature_dim
         bits = random_bits(0, SAMPLES_STREAM, task_id, n_support * size)  # there are no more classes than examples
         return normal_numbers(bits).unflatten(1, (n_support, size))
 
-    def _states(
-        self, params: Variables, support: Support, n_way: int, steps: int, noise: Tensor | None
-    ) -> Iterator[Adapted]:
-        """As `adapt`, from the support set's features (T, S, D)."""
-        draws = [None] * (steps + 2) if noise is None else self._split(noise[:, :n_way])
-        mean, deviation = split_gaussian(self._codes(params, support, n_way), offset=0.0)  # (T, N, L) each
+    def _states(self, params: Variables, task: Task, steps: int) -> Iterator[Adapted]:
+        """As `adapt`, of tasks of the support set's features (T, S, D)."""
+        draws = self._split(task.noise[:, : task.n_way]) if self.training else [None] * (steps + 2)
+        mean, deviation = split_gaussian(self._codes(params, task), offset=0.0)  # (T, N, L) each
         draw = torch.zeros_like(mean) if draws[0] is None else draws[0]
         codes = first = mean + deviation * draw
         divergence = divergence_at(codes, deviation, draw).mean((1, 2))  # (T,)
@@ -167,7 +163,7 @@ class LEO(Learner):
                 if not self.training:
                     codes, classifier = codes.detach().requires_grad_(), classifier.detach().requires_grad_()
                     classifier = self._decoded(params, codes, None) if step < self.latent_steps else classifier
-                loss = self._support_loss(support, classifier)
+                loss = self._support_loss(task, classifier)
                 if step < self.latent_steps:
                     (gradient,) = torch.autograd.grad(loss, codes, create_graph=self.training)
                     codes = codes - params["latent_lr"] * gradient
@@ -177,9 +173,9 @@ class LEO(Learner):
                     classifier = classifier - params["finetuning_lr"] * gradient
             yield self._state(classifier, codes, first, divergence)
 
-    def _support_loss(self, support: Support, classifier: Tensor) -> Tensor:
+    def _support_loss(self, task: Task, classifier: Tensor) -> Tensor:
         """The sum over tasks and classes of the mean over shots, ()."""
-        loss = self.objective.loss(self._logits(support.x, classifier), support.y)  # (T, S)
+        loss = self.objective.loss(self._logits(task.x, classifier), task.y)  # (T, S)
         return loss.sum() * classifier.shape[1] / loss.shape[1]
 
     def _state(self, classifier: Tensor, codes: Tensor, first: Tensor, divergence: Tensor) -> Adapted:
@@ -193,22 +189,20 @@ class LEO(Learner):
 
     def _features(self, params: Variables, images: Tensor) -> Tensor:
         """(T, B, C, H, W) -> (T, B, D), of length 1."""
-        return functional.normalize(self.forward_network(params, images), dim=-1)
+        return functional.normalize(self.run(params, "network", images), dim=-1)
 
-    def _codes(self, params: Variables, support: Support, n_way: int) -> Tensor:
+    def _codes(self, params: Variables, task: Task) -> Tensor:
         """Encoder and relation network: each class's code as a distribution's parameters, (T, N, 2 L)."""
-        dropped = functional.dropout(support.x, self.dropout, self.training)
-        pairs = all_pairs(functional.linear(dropped, params["encoder.weight"]))  # (T, S, S, 2 L)
-        hidden = functional.linear(pairs, params["relation.0.weight"]).relu()
-        hidden = functional.linear(hidden, params["relation.2.weight"]).relu()
-        related = functional.linear(hidden, params["relation.4.weight"]).mean(2)  # (T, S, 2 L)
-        return class_means(related, support.y, n_way)
+        dropped = functional.dropout(task.x, self.dropout, self.training)
+        pairs = all_pairs(self.run(params, "encoder", dropped))  # (T, S, S, 2 L)
+        related = self.run(params, "relation", pairs.flatten(1, 2)).view_as(pairs).mean(2)  # (T, S, 2 L)
+        return class_means(related, task.y, task.n_way)
 
     def _decoded(self, params: Variables, codes: Tensor, draw: Tensor | None) -> Tensor:
         """Classifiers (T, N, D) of codes (T, N, L); their means where nothing is drawn."""
         offset = math.sqrt(2 / (codes.shape[1] + self.feature_dim))  # Glorot's deviation of such a classifier
-        weight = params["decoder.weight"]
-        mean, deviation = split_gaussian(functional.linear(codes.to(weight.dtype), weight), offset)
+        distribution = self.run(params, "decoder", codes.to(params["decoder.weight"].dtype))  # (T, N, 2 D)
+        mean, deviation = split_gaussian(distribution, offset)
         return mean if draw is None else mean + deviation * draw
 
     def _logits(self, features: Tensor, classifier: Tensor) -> Tensor:

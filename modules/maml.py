@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from datamodules.episode import Support
+from datamodules.episode import Task
 from modules.backbones import Backbone
 from modules.functional.inner_loop import Update, sgd
-from modules.functional.networks import Variables, names_of_norms, part
+from modules.functional.networks import Variables, names_of_norms, under_prefix
 from modules.gradient_learner import GradientLearner
 from modules.learn2learn_loop import learn2learn_inner_loop
 from modules.outer_loop import OuterLoop
@@ -60,11 +60,11 @@ class MAML(GradientLearner):
         self.left_alone = frozenset() if adapt_norm else names_of_norms(self.network, "network.")
         self.eval_inner_lr = inner_lr if eval_inner_lr is None else eval_inner_lr
 
-    def fast(self, params: Variables) -> Variables:
+    def fast_params(self, params: Variables) -> Variables:
         """All of the network's weights that are trained; without those of normalisation layers where they stay."""
-        return {name: value for name, value in super().fast(params).items() if name not in self.left_alone}
+        return {name: value for name, value in super().fast_params(params).items() if name not in self.left_alone}
 
-    def rule(self, params: Variables) -> Update:
+    def inner_update(self, params: Variables) -> Update:
         """Gradient descent, equation (1)."""
         return sgd(self.inner_lr if self.training else self.eval_inner_lr)
 
@@ -72,17 +72,15 @@ class MAML(GradientLearner):
         """Whether this is FOMAML."""
         return self.first_order
 
-    def adapt(
-        self, params: Variables, support: Support, n_way: int, steps: int, noise: Tensor | None
-    ) -> Iterator[Variables]:
+    def adapt(self, params: Variables, task: Task, steps: int) -> Iterator[Variables]:
         """Gradient steps on the support loss, by learn2learn where that is asked for."""
         if self.task_strategy != "learn2learn" or not self.in_learn2learn:
-            return super().adapt(params, support, n_way, steps, noise)
+            return super().adapt(params, task, steps)
 
         def loss(outputs: Tensor, targets: Tensor) -> Tensor:
-            return self.objective.loss(outputs[..., :n_way], targets)
+            return self.objective.loss(outputs[..., : task.n_way], targets)
 
         lr = self.inner_lr if self.training else self.eval_inner_lr
-        buffers = part({name: params[name] for name in self.updated_buffers()}, "network.")
-        fast = part(self.fast(params), "network.").keys()
-        return learn2learn_inner_loop(self.network, buffers, support, loss, lr, steps, self.first_order, fast)
+        buffers = under_prefix({name: params[name] for name in self.updated_buffers()}, "network.")
+        fast = under_prefix(self.fast_params(params), "network.").keys()
+        return learn2learn_inner_loop(self.network, buffers, task, loss, lr, steps, self.first_order, fast)

@@ -8,7 +8,7 @@ from datamodules.episode import Episode
 from modules.backbones import Backbone
 from modules.functional.inner_loop import Update, sgd, sgd_with
 from modules.functional.multi_step_loss import step_weights
-from modules.functional.networks import Variables, part
+from modules.functional.networks import Variables, under_prefix
 from modules.gradient_learner import GradientLearner
 from modules.meta_sgd import key_of
 from modules.outer_loop import OuterLoop
@@ -41,6 +41,8 @@ class MAMLPlusPlus(GradientLearner):
         instead of every 500; the outer step size falls to 0 instead of 1e-5.
     """
 
+    training_loss = "multi_step_loss"
+
     def __init__(
         self,
         n_way: int = 5,
@@ -72,23 +74,21 @@ class MAMLPlusPlus(GradientLearner):
                 if all(parameter.requires_grad for parameter in layer.parameters())
             }
         )
-        self.inner_lr = nn.ParameterDict(
-            {key_of(name): torch.full((inner_steps,), inner_lr) for name in self.fast(self.variables())}
-            if learn_inner_lr
-            else {}
-        )
+        moved = self.fast_params(dict(self.named_parameters()))
+        step_sizes = {key_of(name): torch.full((inner_steps,), inner_lr) for name in moved}
+        self.inner_lr = nn.ParameterDict(step_sizes if learn_inner_lr else {})
 
     @property
     def learned_arguments(self) -> tuple[str, ...]:
         """The step sizes' first value, where they are learned."""
         return ("inner_lr",) if self.inner_lr else ()
 
-    def fast(self, params: Variables) -> Variables:
+    def fast_params(self, params: Variables) -> Variables:
         """All of the network's weights but those of batch normalisations that have some for each step."""
         layers = tuple(f"network.{key.replace('/', '.')}." for key in self.norms)
-        return {name: value for name, value in super().fast(params).items() if not name.startswith(layers)}
+        return {name: value for name, value in super().fast_params(params).items() if not name.startswith(layers)}
 
-    def rule(self, params: Variables) -> Update:
+    def inner_update(self, params: Variables) -> Update:
         """Gradient descent with the step size of a tensor and a step, where they are learned."""
         if not self.inner_lr:
             return sgd(self.fixed_lr)
@@ -98,16 +98,16 @@ class MAMLPlusPlus(GradientLearner):
         """The scales, shifts and statistics of batch normalisation in a step before the last, each (T, C)."""
         chosen: Variables = {}
         for key in self.norms:
-            own = part(params, f"norms.{key}.{self._trained(step)}.")  # (C) each, statistics in training (T, C)
+            own = under_prefix(params, f"norms.{key}.{self._trained(step)}.")  # (C) each, statistics in training (T, C)
             layer = f"network.{key.replace('/', '.')}"
             chosen |= {f"{layer}.{name}": value.expand(n_tasks, value.shape[-1]) for name, value in own.items()}
         return chosen
 
-    def query_loss(self, params: Variables, episode: Episode, noise: Tensor | None) -> tuple[Tensor, Tensor]:
+    def query_loss(self, params: Variables, episode: Episode) -> tuple[Tensor, Tensor]:
         """The weighted sum of the query losses after each step, (T,); and the outputs after the last."""
         weights = step_weights(self.inner_steps, self._annealed())
         total = torch.zeros(len(episode.task_id), device=episode.query_x.device)
-        states = self.adapt(params, episode.support, episode.class_id.shape[1], self.inner_steps, noise)
+        states = self.adapt(params, episode.task, self.inner_steps)
         for weight, state in zip([0.0, *weights], states, strict=True):
             if weight:
                 outputs = self.predict(params, state, episode.query_x)  # (T, Q, n_outputs)

@@ -58,7 +58,7 @@ class MetaSGD(GradientLearner):
         """The step sizes' first values."""
         return "smallest_lr", "largest_lr"
 
-    def rule(self, params: Variables) -> Update:
+    def inner_update(self, params: Variables) -> Update:
         """theta' = theta - alpha * gradient, equation (2); one alpha of a weight's shape, the same in every step."""
 
         def rate(step: int, name: str) -> Tensor:

@@ -1,14 +1,15 @@
 """A method of meta-learning: three pure functions of the meta-parameters, and what they are written with."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Literal, Self, cast
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
-from datamodules.episode import CLASSIFICATION, Episode, Objective, Support
+from datamodules.episode import Episode, Task, no_noise
+from datamodules.objective import CLASSIFICATION, Objective
 from modules.backbones import Backbone
 from modules.class_paths import check_checkpoint_classes
 from modules.frozen_features import embed_images, passes_features
@@ -17,10 +18,11 @@ from modules.functional.networks import (
     Variables,
     forward_tasks,
     normalises_by_batch,
-    part,
+    under_prefix,
 )
 from modules.functional.shared_weights import forward_shared
 from modules.outer_loop import OuterLoop
+from modules.passes import Passes
 from modules.trained_images import TrainedOn
 from modules.trainer_check import check_episode, check_trainer
 from modules.weights import weights_follow
@@ -31,13 +33,15 @@ class Method(TrainedOn):
 
     A method is three functions of the meta-parameters: `adapt`, `predict` and `outer_gradients`, whose default
     differentiates the query loss. They are pure: `params` holds the shared parameters by name, (*shape), and every
-    buffer, which a training forward pass may update in place, as (T, *shape), a copy for each task.
+    buffer as (T, *shape), a copy for each task, which a training forward pass may update in place.
 
     Args:
-        network: The network that a method trains; its variables appear in `params` under "network.".
+        network: The network that a method trains; its variables appear in `params` under "network.". A method may have
+            others, as attributes of other names.
         outer: The outer loop's settings.
     """
 
+    trains_on: Literal["tasks", "examples"] = "tasks"  # what a training batch holds; see `ExampleLearner`
     inner_steps: int = 0  # of training
     eval_inner_steps: int = 0
     fixed_way: int | None = None  # classes of every task, for a network with an output for each
@@ -47,6 +51,8 @@ class Method(TrainedOn):
     # whether a task's queries see each other, through batch statistics, in the headline score
     transductive: bool = False
     default_backbone: ClassVar[dict[str, Any]] = {}  # Conv4's arguments in the backbone that no argument gives
+    # the name under which the loss that `query_loss` returns is logged; another than "loss" where it is no query loss
+    training_loss = "loss"
 
     def __init__(self, network: nn.Module, outer: OuterLoop) -> None:
         super().__init__()
@@ -57,18 +63,17 @@ class Method(TrainedOn):
         self.skipped_steps = 0  # outer steps that float16's loss scaling left out
         self._chosen_strategy: str = "loop"  # by task_strategy "auto", at the first episode or in the checkpoint
         self._shares_weights = False
+        self._passes: Passes | None = None  # where what is computed is being recorded
 
     # ---- the method: three pure functions
 
-    def adapt(self, params: Variables, support: Support, n_way: int, steps: int, noise: Tensor | None) -> Iterator[Any]:
+    def adapt(self, params: Variables, task: Task, steps: int) -> Iterator[Any]:
         """Learns T tasks from their support sets.
 
         Args:
             params: Meta-parameters and buffers.
-            support: (T, S, ...) examples and their labels.
-            n_way: Classes of a task.
+            task: T tasks.
             steps: Inner steps; methods without an inner loop ignore it.
-            noise: What `draw_noise` drew for these tasks.
 
         Yields:
             The state after 0, 1, ..., `steps` inner steps, as `predict` takes it; the last is the adapted one.
@@ -88,34 +93,50 @@ class Method(TrainedOn):
         """
         raise NotImplementedError
 
-    def query_loss(self, params: Variables, episode: Episode, noise: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The outer objective: each task's loss on its query set after adaptation, (T,); and the outputs, (T, Q, n)."""
-        *_, state = self.adapt(params, episode.support, episode.class_id.shape[1], self.inner_steps, noise)
+    def query_loss(self, params: Variables, episode: Episode) -> tuple[Tensor, Tensor]:
+        """The outer objective: each task's loss on its query set after adaptation, (T,); and the outputs, (T, Q, n).
+
+        A method whose objective is another one names it by `training_loss`.
+        """
+        *_, state = self.adapt(params, episode.task, self.inner_steps)
         outputs = self.predict(params, state, episode.query_x)
         return self.objective.loss(outputs, episode.query_y).mean(1), outputs
 
-    def outer_gradients(
-        self, params: Variables, episode: Episode, noise: Tensor | None
-    ) -> tuple[Variables, dict[str, Tensor]]:
+    def outer_gradients(self, params: Variables, episode: Episode) -> tuple[Variables, dict[str, Tensor]]:
         """The outer gradient, a mean over the T tasks, for each trainable parameter; and the mean scores to log.
 
-        The default is the gradient of the mean query loss.
+        The default is the gradient of the mean of `query_loss`.
 
         Returns:
             (name -> (*shape), metric -> ()).
         """
-        losses, outputs = self.query_loss(params, episode, noise)
+        losses, outputs = self.query_loss(params, episode)
         trainable = {name: value for name, value in params.items() if value.requires_grad}
         scale = self.loss_scale()  # keeps float16's small gradients from vanishing; undone in float32
         gradients = torch.autograd.grad(losses.mean() * scale, list(trainable.values()), materialize_grads=True)
-        score = self.objective.score(outputs.detach(), episode.query_y).mean()
-        metrics = {"loss": losses.mean().detach(), self.objective.score_name: score}
         if not isinstance(scale, float):
             gradients = tuple(gradient / scale for gradient in gradients)
+        metrics = self.training_metrics(losses.detach(), outputs.detach(), episode)
         return dict(zip(trainable, gradients, strict=True)), metrics
 
-    def draw_noise(self, task_id: Tensor, n_support: int, steps: int) -> Tensor | None:
-        """The random numbers that adapting these tasks takes, a function of the task numbers; None where it takes none.
+    def training_metrics(self, losses: Tensor, outputs: Tensor, episode: Episode) -> dict[str, Tensor]:
+        """What is logged of a training batch: the query loss and the score, and the method's own loss by its own name.
+
+        Args:
+            losses: What `query_loss` has returned, (T,).
+            outputs: (T, Q, n_outputs).
+            episode: T tasks.
+
+        Returns:
+            metric -> (); "loss" is the quantity that a validation logs under this name.
+        """
+        metrics = {self.training_loss: losses.mean()}
+        if self.training_loss != "loss":
+            metrics["loss"] = self.objective.loss(outputs, episode.query_y).mean()
+        return metrics | {self.objective.score_name: self.objective.score(outputs, episode.query_y).mean()}
+
+    def draw_noise(self, task_id: Tensor, n_support: int, steps: int) -> Tensor:
+        """The random numbers that adapting these tasks takes, a function of the task numbers alone.
 
         Args:
             task_id: (T,) int64.
@@ -123,9 +144,20 @@ class Method(TrainedOn):
             steps: Inner steps.
 
         Returns:
-            (T, ...) or None.
+            (T, ...), which `adapt` finds in `task.noise`; (T, 0) where a method draws none.
         """
-        return None
+        return no_noise(len(task_id), task_id.device)
+
+    def with_noise(self, episode: Episode) -> Episode:
+        """The episode with the random numbers that adapting its tasks takes, in training or in evaluation."""
+        steps = self.inner_steps if self.training else self.eval_inner_steps
+        return episode.with_noise(self.draw_noise(episode.task_id, episode.task.x.shape[1], steps))
+
+    def trial(self, params: Variables, episode: Episode) -> None:
+        """Computes one inner step and a prediction: what they pass through decides how tasks are computed."""
+        steps = self.inner_steps if self.training else self.eval_inner_steps
+        *_, state = self.adapt(params, episode.task, min(steps, 1))
+        self.predict(params, state, episode.query_x)
 
     def protocol(self) -> dict[str, Any]:
         """How the headline result was evaluated, as a result must state it."""
@@ -138,20 +170,32 @@ class Method(TrainedOn):
 
     # ---- for methods
 
-    def forward_network(self, variables: Variables, x: Tensor, layer: str = "") -> Tensor:
-        """Applies the network to T tasks: variables by their name in `params`, x (T, B, ...) -> (T, B, ...).
+    def run(self, variables: Variables, name: str, x: Tensor) -> Tensor:
+        """Applies one of the learner's networks to T tasks: x (T, B, ...) -> (T, B, ...).
 
         Args:
-            variables: Each shared by all tasks, (*shape), or of each task, (T, *shape).
-            x: What the network takes, or a layer of it.
-            layer: A layer's name, to apply that alone; "": all.
+            variables: By their names in `params`, each shared by all tasks, (*shape), or of each task, (T, *shape).
+            name: The network, an attribute of the learner, or a layer of one: "network", "network.head".
+            x: What the network takes of each task.
         """
-        network = self.network.get_submodule(layer)
-        own = part(variables, f"network.{layer}." if layer else "network.")
+        network = self.get_submodule(name)
+        if self._passes is not None:
+            self._passes.add(network, x)
+        own = under_prefix(variables, f"{name}.")
         if self._shares_weights:
             return forward_shared(network, own, x)
         strategy = "loop" if self.task_strategy == "learn2learn" else self.task_strategy
         return forward_tasks(network, own, x, cast(Strategy, strategy))
+
+    def passes_of(self, compute: Callable[[], object]) -> Passes:
+        """Computes something, task by task, and tells what it passes through the learner's networks."""
+        self._passes = passes = Passes()
+        try:
+            with passes.counting(self):
+                compute()
+        finally:
+            self._passes = None
+        return passes
 
     @contextmanager
     def sharing_weights(self) -> Iterator[None]:
@@ -163,11 +207,6 @@ class Method(TrainedOn):
             self._shares_weights = False
 
     @property
-    def sets_of_weights(self) -> int:
-        """How many networks a task takes at once."""
-        return 1
-
-    @property
     def outer_step(self) -> int:
         """The outer steps taken so far, for what changes in the course of training; those left out do not count."""
         return max(0, self._trainer.global_step - self.skipped_steps) if self._trainer else 0
@@ -175,24 +214,29 @@ class Method(TrainedOn):
     @property
     def task_strategy(self) -> str:
         """The strategy asked for, or what "auto" chose."""
+        if self._passes is not None:
+            return "loop"
         return self._chosen_strategy if self.outer.task_strategy == "auto" else self.outer.task_strategy
 
     @property
     def sees_other_queries(self) -> bool:
         """Whether a query's output depends on the queries in its batch, through batch statistics."""
-        return normalises_by_batch(self.network)
+        return normalises_by_batch(self)
 
     def trainable(self, variables: Variables) -> Variables:
         """Those of the variables that are parameters and not frozen."""
         return {name: variables[name] for name, parameter in self.named_parameters() if parameter.requires_grad}
 
-    def variables(self, n_tasks: int | None = None) -> Variables:
-        """The meta-parameters and buffers: every buffer shared, or a copy for each of `n_tasks` tasks to update."""
-        buffers = dict(self.named_buffers())
-        if n_tasks is not None:
-            copies = {name: v.expand(n_tasks, *v.shape).clone() for name, v in self.updated_buffers().items()}
-            buffers |= copies
-        return dict(self.named_parameters()) | buffers
+    def variables(self, n_tasks: int) -> Variables:
+        """The meta-parameters, (*shape), and the buffers that training updates, (T, *shape), for T tasks.
+
+        In training each task has a copy of a buffer, to update; in evaluation all have views of the one that there is.
+        """
+        variables = dict(self.named_parameters()) | dict(self.named_buffers())
+        for name, value in self.updated_buffers().items():
+            of_tasks = value.expand(n_tasks, *value.shape)
+            variables[name] = of_tasks.clone() if self.training else of_tasks
+        return variables
 
     def updated_buffers(self) -> Variables:
         """The buffers that training may update: those outside a frozen backbone, whose ones all tasks share."""
@@ -212,13 +256,15 @@ class Method(TrainedOn):
         """The episode with a frozen backbone's features, computed once for all steps, in place of its images."""
         check_episode(episode)
         backbone = self.backbone
-        if backbone is None or not passes_features(backbone) or episode.support_x.dim() == 3:
+        if backbone is None or not passes_features(backbone) or episode.query_x.dim() == 3:
             return episode
-        support_x, query_x = (
-            embed_images(backbone, x.flatten(0, 1)).unflatten(0, x.shape[:2])
-            for x in (episode.support_x, episode.query_x)
-        )  # (T, S, D), (T, Q, D)
-        return episode._replace(support_x=support_x, query_x=query_x)
+
+        def embed(x: Tensor) -> Tensor:
+            if x.shape[1] == 0:
+                return x.new_empty(*x.shape[:2], backbone.feature_dim)
+            return embed_images(backbone, x.flatten(0, 1)).unflatten(0, x.shape[:2])  # (T, B, D)
+
+        return episode.map_inputs(embed)
 
     @property
     def _ddp_params_and_buffers_to_ignore(self) -> list[str]:

@@ -30,6 +30,7 @@ class PreTrained(GradientLearner):
         5.1, "pretraining on all of the tasks" and "an oracle".
     """
 
+    training_loss = "joint_loss"
     objectives = ("regression",)  # a task's labels 0 ... n_way - 1 mean nothing in another task
 
     def __init__(
@@ -45,13 +46,17 @@ class PreTrained(GradientLearner):
         self.save_hyperparameters()
         self.eval_inner_lr = eval_inner_lr
 
-    def rule(self, params: Variables) -> Update:
+    def inner_update(self, params: Variables) -> Update:
         """Gradient descent."""
         return sgd(self.eval_inner_lr)
 
-    def query_loss(self, params: Variables, episode: Episode, noise: Tensor | None) -> tuple[Tensor, Tensor]:
+    def training_metrics(self, losses: Tensor, outputs: Tensor, episode: Episode) -> dict[str, Tensor]:
+        """The loss of the weights as they are; no task is adapted to, so that there is no query loss."""
+        return {self.training_loss: losses.mean()}
+
+    def query_loss(self, params: Variables, episode: Episode) -> tuple[Tensor, Tensor]:
         """The loss of the weights as they are on all of a task's examples, (T,); and the outputs of its queries."""
-        x = torch.cat([episode.support_x, episode.query_x], dim=1)  # (T, S + Q, *input_shape)
-        y = torch.cat([episode.support_y, episode.query_y], dim=1)  # (T, S + Q)
-        outputs = self.forward_network(params, x)[..., : episode.class_id.shape[1]]  # (T, S + Q, n_way)
-        return self.objective.loss(outputs, y).mean(1), outputs[:, episode.support_x.shape[1] :]
+        x = torch.cat([episode.task.x, episode.query_x], dim=1)  # (T, S + Q, *input_shape)
+        y = torch.cat([episode.task.y, episode.query_y], dim=1)  # (T, S + Q)
+        outputs = self.run(params, "network", x)[..., : episode.task.n_way]  # (T, S + Q, n_way)
+        return self.objective.loss(outputs, y).mean(1), outputs[:, episode.task.x.shape[1] :]

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from datamodules.episode import Episode, Support
+from datamodules.episode import Episode, Task
 from modules.backbones import Backbone, Conv4
 from modules.base import Learner
 from modules.functional.networks import Variables
@@ -51,15 +51,13 @@ class ProtoNet(Learner):
         if distance == "cosine":
             self.scale = nn.Parameter(torch.tensor(INITIAL_SCALE))
 
-    def adapt(
-        self, params: Variables, support: Support, n_way: int, steps: int, noise: Tensor | None
-    ) -> Iterator[Tensor]:
+    def adapt(self, params: Variables, task: Task, steps: int) -> Iterator[Tensor]:
         """The one state is the prototypes, (T, n_way, D), equation (1)."""
-        yield class_means(self.forward_network(params, support.x), support.y, n_way)
+        yield class_means(self.run(params, "network", task.x), task.y, task.n_way)
 
     def predict(self, params: Variables, state: Tensor, query_x: Tensor) -> Tensor:
         """Logits (T, Q, n_way), equation (2)."""
-        return self.logits(params, self.forward_network(params, query_x), state)
+        return self.logits(params, self.run(params, "network", query_x), state)
 
     def logits(self, params: Variables, embeddings: Tensor, prototypes: Tensor) -> Tensor:
         """Logits (T, Q, n_way) of embedded queries (T, Q, D) by their closeness to prototypes (T, n_way, D)."""
@@ -67,11 +65,11 @@ class ProtoNet(Learner):
             return params["scale"] * cosine_similarity(embeddings, prototypes)
         return -squared_euclidean(embeddings, prototypes)
 
-    def query_loss(self, params: Variables, episode: Episode, noise: Tensor | None) -> tuple[Tensor, Tensor]:
+    def query_loss(self, params: Variables, episode: Episode) -> tuple[Tensor, Tensor]:
         """In training support and query are embedded as one batch, normalised together, as in the authors' code."""
-        n_support = episode.support_x.shape[1]
-        images = torch.cat([episode.support_x, episode.query_x], dim=1)  # (T, S + Q, C, H, W)
-        embeddings = self.forward_network(params, images)  # (T, S + Q, D)
-        prototypes = class_means(embeddings[:, :n_support], episode.support_y, episode.class_id.shape[1])
+        n_support = episode.task.x.shape[1]
+        images = torch.cat([episode.task.x, episode.query_x], dim=1)  # (T, S + Q, C, H, W)
+        embeddings = self.run(params, "network", images)  # (T, S + Q, D)
+        prototypes = class_means(embeddings[:, :n_support], episode.task.y, episode.task.n_way)
         logits = self.logits(params, embeddings[:, n_support:], prototypes)  # (T, Q, n_way)
         return self.objective.loss(logits, episode.query_y).mean(1), logits

@@ -1,11 +1,13 @@
 """Reductions over the processes of a run that hold no process up before its device needs the others."""
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from pytorch_lightning.strategies import Strategy
 from torch import Tensor
 from torch.distributed import ReduceOp
+
+T = TypeVar("T")
 
 
 def reduced(values: Tensor, strategy: Strategy, by: Literal["sum", "mean", "max", "min"]) -> Tensor:
@@ -31,3 +33,12 @@ def reduced(values: Tensor, strategy: Strategy, by: Literal["sum", "mean", "max"
     op = {"sum": ReduceOp.SUM, "max": ReduceOp.MAX, "min": ReduceOp.MIN, "mean": mean}[by]
     torch.distributed.all_reduce(values, op=op)
     return values.div_(torch.distributed.get_world_size()) if by == "mean" and not averages else values
+
+
+def gathered(value: T) -> list[T]:
+    """Gives every process what each has, in the order of the ranks; of one process alone its own."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return [value]
+    values: list[T] = [value] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(values, value)
+    return values

@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 
 from datamodules.counter import random_bits, random_order
-from datamodules.episode import Episode, Support
+from datamodules.episode import Episode, Task
 from modules.backbones import Backbone, Conv4
 from modules.base import Learner
 from modules.functional.inner_loop import adam, inner_loop, sgd
 from modules.functional.mini_batches import mini_batch_indices, take
-from modules.functional.networks import Variables, for_each_task, part
+from modules.functional.networks import Variables, for_each_task, under_prefix
 from modules.gradient_learner import with_linear_head
 from modules.outer_loop import OuterLoop
-from modules.second_moments import SecondMoments, going_on
+from modules.second_moments import SecondMoments, adam_from
 from modules.settings import check_positive
 from modules.wrapped_module import as_backbone
 
@@ -97,40 +97,35 @@ class Reptile(Learner):
             state |= {f"carried.{name}": torch.zeros_like(value) for name, value in self.carried.named_buffers()}
         super().on_load_checkpoint(checkpoint)
 
-    def adapt(
-        self, params: Variables, support: Support, n_way: int, steps: int, noise: Tensor | None
-    ) -> Iterator[Variables]:
+    def adapt(self, params: Variables, task: Task, steps: int) -> Iterator[Variables]:
         """The inner optimiser on mini-batches of the support set; a state is T sets of weights, name -> (T, *shape).
 
         Tasks of fewer classes than the network has outputs leave the last ones unused.
         """
-        assert noise is not None, "Reptile's mini-batches are drawn by draw_noise"
         shared = self.trainable(params)
-        weights = for_each_task(shared, len(support.x))
+        weights = for_each_task(shared, len(task.x))
         others = {name: value for name, value in params.items() if name not in shared}
 
         def mini_batch_loss(step: int, fast_params: Variables) -> Tensor:
-            x, y = take(support.x, noise[:, step]), take(support.y, noise[:, step])  # (T, B, ...), (T, B)
-            outputs = self.forward_network(fast_params | others, x)[..., :n_way]  # (T, B, n_way)
+            x, y = take(task.x, task.noise[:, step]), take(task.y, task.noise[:, step])  # (T, B, ...), (T, B)
+            outputs = self.run(fast_params | others, "network", x)[..., : task.n_way]  # (T, B, n_way)
             return self.objective.loss(outputs, y).mean(1)  # (T,)
 
         if self.carried is None:
             rule = adam(self.inner_lr) if self.inner_optimizer == "adam" else sgd(self.inner_lr)
-            yield from inner_loop(mini_batch_loss, weights, rule, steps)
         else:
-            own = part(params, "carried.")
-            yield from inner_loop(mini_batch_loss, weights, going_on(own, weights, self.inner_lr, steps), steps)
+            own = under_prefix(params, "carried.")
+            rule = adam_from(own, weights, self.inner_lr, steps, leaves_them=self.training)
+        yield from inner_loop(mini_batch_loss, weights, rule, steps)
 
     def predict(self, params: Variables, state: Variables, query_x: Tensor) -> Tensor:
         """Logits (T, Q, n_outputs) of the network with each task's weights."""
-        return self.forward_network(params | state, query_x)
+        return self.run(params | state, "network", query_x)
 
-    def outer_gradients(
-        self, params: Variables, episode: Episode, noise: Tensor | None
-    ) -> tuple[Variables, dict[str, Tensor]]:
+    def outer_gradients(self, params: Variables, episode: Episode) -> tuple[Variables, dict[str, Tensor]]:
         """The direction of Algorithm 2's update with its sign turned: phi - mean over tasks of phi~."""
         with torch.no_grad():
-            *_, state = self.adapt(params, episode.support, episode.class_id.shape[1], self.inner_steps, noise)
+            *_, state = self.adapt(params, episode.task, self.inner_steps)
             # The queries measure progress; they must not touch the running statistics that the support updates.
             of_network = {name: value.clone() for name, value in params.items() if name.startswith("network.")}
             outputs = self.predict(of_network, state, episode.query_x)

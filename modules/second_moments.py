@@ -39,15 +39,15 @@ class SecondMoments(nn.Module):
         return super()._apply(moved, recurse)
 
 
-def going_on(carried: Variables, weights: Variables, lr: float, steps: int) -> Update:
-    """Adam that begins with the carried moments; in training it leaves what they have come to.
+def adam_from(carried: Variables, weights: Variables, lr: float, steps: int, leaves_them: bool) -> Update:
+    """Adam that begins with the carried moments.
 
     Args:
-        carried: "steps" and a second moment for each weight, by their names in SecondMoments: shared by all tasks, ()
-            and (*shape), or each task's copy, (T,) and (T, *shape), which the last step updates in place.
+        carried: "steps", (T,), and a second moment for each weight, (T, *shape), by their names in SecondMoments.
         weights: What is to be moved, name -> (T, *shape).
         lr: Step size.
         steps: The number of steps that will be taken.
+        leaves_them: Whether the last step leaves in `carried` what the moments have come to, as in training.
 
     Raises:
         ValueError: If a weight has none, as where it was frozen when the learner was made.
@@ -62,9 +62,11 @@ def going_on(carried: Variables, weights: Variables, lr: float, steps: int) -> U
     taken = carried["steps"]
     rule = adam(lr, before=taken.flatten()[0])
 
-    def update(step: int, params: Variables, gradients: Variables, moments: Variables) -> tuple[Variables, Variables]:
-        params, moments = rule(step, params, gradients, moments or start)
-        if step == steps - 1 and taken.dim():
+    def update(
+        step: int, loss: Tensor, params: Variables, gradients: Variables, moments: Variables
+    ) -> tuple[Variables, Variables]:
+        params, moments = rule(step, loss, params, gradients, moments or start)
+        if step == steps - 1 and leaves_them:
             taken.add_(steps)
             for name, moment in moments.items():
                 carried[key_of(name)].copy_(moment)

@@ -1,16 +1,15 @@
 """How many tasks are computed at once: bounds the memory and changes no result."""
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import torch
 
 from datamodules.episode import Episode
 from modules.functional.networks import Strategy
-from modules.functional.task_layout import choose_chunk, choose_strategy
-
-if TYPE_CHECKING:
-    from modules.method import Method
+from modules.inference_mode import ordinary
+from modules.method import Method
+from modules.passes import Passes
 
 Result = TypeVar("Result")
 
@@ -70,16 +69,34 @@ class TaskChunks:
         self.say(f"Out of memory with {n_tasks} tasks at once: going on with {self.size} (outer.task_chunk).")
 
 
-def chunk_for(learner: "Method", episode: Episode) -> int:
-    """How many tasks like those of an episode a learner computes at once."""
-    fitting = choose_chunk(learner.network, episode.support_x, episode.query_x)
-    return learner.outer.task_chunk or max(1, fitting // learner.sets_of_weights)
+def passes_of_one_task(method: Method, episode: Episode) -> Passes:
+    """Returns what a method's `trial` of one task passes through its networks; nothing where memory runs out.
+
+    Args:
+        method: The method, in training or in evaluation.
+        episode: One task with its noise.
+    """
+    try:
+        return method.passes_of(lambda: method.trial(ordinary(method.variables(1)), episode))
+    except RuntimeError as error:
+        if not _ran_out_of_memory(error):
+            raise
+        return Passes()
 
 
-def strategy_for(learner: "Method", episode: Episode, size: int) -> Strategy:
-    """The fastest way in which a learner computes `size` tasks like those of an episode."""
-    at_once = min(size, len(episode.task_id)) * learner.sets_of_weights
-    return choose_strategy(learner.network, at_once, episode.support_x.shape[2:])
+def choose_strategy(passes: Passes, n_tasks: int) -> Strategy:
+    """Returns the fastest way of computing so many tasks at once.
+
+    One set of weights alone is plainest one by one; several go through the hand-written forms where the networks'
+    layers have them.
+
+    Args:
+        passes: Those of one task.
+        n_tasks: Tasks at once.
+    """
+    if n_tasks * passes.sets_of_weights == 1:
+        return "loop"
+    return "batched" if passes.batch_tasks() else "vmap"
 
 
 def _records_a_graph() -> bool:

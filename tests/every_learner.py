@@ -33,5 +33,5 @@ def support_and_queries() -> tuple[Support, Tensor]:
     """One task of unequal shots, 3, 1 and 2; and twelve queries."""
     episode = make_episode(1, k_shot=3, n_query=4)
     chosen = torch.tensor([0, 1, 2, 3, 6, 7])
-    assert episode.support_y[0, chosen].tolist() == [0, 0, 0, 1, 2, 2]
-    return Support(episode.support_x[:, chosen], episode.support_y[:, chosen]), episode.query_x
+    assert episode.task.y[0, chosen].tolist() == [0, 0, 0, 1, 2, 2]
+    return Support(episode.task.x[:, chosen], episode.task.y[:, chosen]), episode.query_x

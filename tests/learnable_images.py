@@ -41,7 +41,12 @@ def make_episode(n_tasks: int, dtype: torch.dtype = torch.float64, **changes: An
     data = make_data(**changes)
     data.setup("fit")
     episode = data.episode("train", torch.arange(n_tasks))
-    return episode._replace(support_x=episode.support_x.to(dtype), query_x=episode.query_x.to(dtype))
+    return episode.map_inputs(lambda x: x.to(dtype))
+
+
+def arrays(episode: Episode) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Support images and labels, query images and labels."""
+    return episode.task.x, episode.task.y, episode.query_x, episode.query_y
 
 
 class TwoBlocks(Backbone):

@@ -8,7 +8,7 @@ import datamodules
 from app.checkpoints.file import load_whole
 from app.errors import UsageError
 from datamodules import BankDataModule, EpisodeDataModule
-from datamodules.episode import CLASSIFICATION, OBJECTIVES, Objective
+from datamodules.objective import CLASSIFICATION, OBJECTIVES, Objective
 from modules.resume_point import drawing_differs
 
 # What the entries of a checkpoint are, as far as commands read them.

@@ -10,7 +10,7 @@ from pytorch_lightning import LightningModule, Trainer
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from app.runs.folder import LAST
-from datamodules.episode import CLASSIFICATION, Objective
+from datamodules.objective import CLASSIFICATION, Objective
 
 BEST = re.compile(r"best-step=\d+\.ckpt")
 

@@ -19,7 +19,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from app.dashboards.wandb_login import wandb_mode
 from app.runs.metrics_file import steps_taken
 from app.runs.results import objective_of
-from datamodules.episode import OBJECTIVES
+from datamodules.objective import OBJECTIVES
 
 PROJECT = "quickstudy"
 X_AXIS = "trainer/global_step"

@@ -92,7 +92,7 @@ class Answers(Callback):
         first = int(batch.task_id)
         probabilities, likeness = outputs["answers"][0].tolist(), [None] * len(batch.query_x[0])
         if self.likeness is not None:
-            likeness = self.likeness.of(cast(Learner, pl_module), batch.support, batch.query_x).tolist()
+            likeness = self.likeness.of(cast(Learner, pl_module), batch.task, batch.query_x).tolist()
         self._answers += list(enumerate(zip(probabilities, likeness, strict=True), start=first))
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from app.checkpoints.file import WholeCheckpoints, load_whole
 from app.errors import one_line
 from datamodules import EpisodeDataModule
+from datamodules.episode import Episode
 from datamodules.progress import say
 from modules import Learner
 from modules.class_paths import ARGUMENTS, CLASS, check_classes, known_class
@@ -81,13 +82,16 @@ def calibrate(learner: Learner, data: EpisodeDataModule) -> Calibration:
     logits, labels = [], []
     for task in range(n_tasks):
         episode = data.episode("val", torch.tensor([task]))  # drawn where the images are: they may not fit the device
-        like = next(learner.parameters())
-        moved = episode._replace(support_x=episode.support_x.to(like), query_x=episode.query_x.to(like))
-        episode = learner.embedded(moved._replace(support_y=episode.support_y.to(like.device)))
-        classifier = Classifier(learner, episode.support, shape.n_way)
+        episode = learner.embedded(_like(next(learner.parameters()), episode))
+        classifier = Classifier(learner, episode.task)
         logits.append(classifier.logits(episode.query_x)[0].cpu())  # (Q, n_way)
         labels.append(episode.query_y[0].cpu())
     return calibration_of(torch.cat(logits), torch.cat(labels), n_tasks, shape.n_way, shape.k_shot)
+
+
+def _like(weight: Tensor, episode: Episode) -> Episode:
+    """The episode on a weight's device, its inputs in the weight's precision."""
+    return episode.map(lambda values: values.to(weight.device)).map_inputs(lambda x: x.to(weight))
 
 
 def calibration_of(logits: Tensor, labels: Tensor, n_tasks: int, n_way: int, k_shot: int) -> Calibration:

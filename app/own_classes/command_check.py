@@ -7,7 +7,7 @@ from app.arguments import config_files, option_values
 from app.checkpoints.configuration import objective_of
 from app.errors import UsageError
 from datamodules import SupportQuery
-from datamodules.episode import CLASSIFICATION
+from datamodules.objective import CLASSIFICATION
 
 
 def check_support_is_given(arguments: list[str]) -> None:

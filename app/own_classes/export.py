@@ -7,7 +7,7 @@ from typing import Any
 from app.own_classes.exported_files import trace, write_onnx, write_torch_export
 from app.own_classes.model_card import CardFacts, model_card
 from app.whole_file import write_whole
-from datamodules.episode import Support
+from datamodules.episode import Task
 from datamodules.input_spec import InputSpec
 from modules import Learner
 from modules.classifier import Classifier
@@ -17,12 +17,12 @@ from modules.functional.preprocessing import Preprocessing
 ONNX, TORCH_EXPORT, CLASSES, CARD = "classifier.onnx", "classifier.pt2", "classes.json", "model_card.md"
 
 
-def export_classifier(learner: Learner, support: Support, facts: CardFacts, folder: Path) -> list[Path]:
+def export_classifier(learner: Learner, task: Task, facts: CardFacts, folder: Path) -> list[Path]:
     """Adapts the learner and writes the classifier, its classes and its card, each file checked.
 
     Args:
         learner: With its trained weights, on the CPU.
-        support: One task: images (1, S, C, H, W) in [0, 1] and labels (1, S).
+        task: One task: images (1, S, C, H, W) in [0, 1] and labels (1, S).
         facts: What the card states; the classifier takes its classes, temperature and input specification from it.
         folder: Where to; must exist.
 
@@ -33,7 +33,7 @@ def export_classifier(learner: Learner, support: Support, facts: CardFacts, fold
         ValueError: If the learner has too few outputs, or its network cannot be exported.
         RuntimeError: If a file answers otherwise than PyTorch.
     """
-    classifier = Classifier(learner, support, len(facts.class_names), facts.temperature)
+    classifier = Classifier(learner, task, facts.temperature)
     module = ExportedClassifier(classifier, preprocessing_of(facts.input_spec))
     program, labels = trace(module), _labels(facts)
     metadata = {name: json.dumps(value) for name, value in labels.items()}

@@ -9,7 +9,7 @@ from torch import Tensor
 from app.errors import one_line
 from app.own_classes.calibration import validation_data
 from datamodules import EpisodeDataModule
-from datamodules.episode import Episode, Support
+from datamodules.episode import Episode, Task
 from datamodules.progress import say
 from modules import Learner
 from modules.functional.likeness import distance_to_known, share_as_far
@@ -40,18 +40,18 @@ class Likeness:
     n_way: int
     k_shot: int
 
-    def of(self, learner: Learner, support: Support, queries: Tensor) -> Tensor:
+    def of(self, learner: Learner, task: Task, queries: Tensor) -> Tensor:
         """The share of validation queries that are at least as far from their support as each query.
 
         Args:
             learner: With the weights that it was measured with.
-            support: One task: images (1, S, C, H, W) in [0, 1] and labels (1, S).
+            task: One task: images (1, S, C, H, W) in [0, 1] and labels (1, S).
             queries: (1, Q, C, H, W) in [0, 1].
 
         Returns:
             (Q,) in (0, 1]; one over their number and one: farther than all.
         """
-        known, asked = LikenessFeatures(learner, self.features)(support.x[0], queries[0])
+        known, asked = LikenessFeatures(learner, self.features)(task.x[0], queries[0])
         distances = distance_to_known(asked, known)
         return share_as_far(distances.cpu(), self.distances)
 
@@ -93,9 +93,9 @@ def measure_likeness(learner: Learner, data: EpisodeDataModule) -> Likeness:
 
 
 def _seen(features: LikenessFeatures, episode: Episode) -> _Seen:
-    known, asked = features.maps(episode.support_x[0], episode.query_x[0])
-    classes = episode.class_id[0].cpu()
-    return _Seen(known, classes[episode.support_y[0].long().cpu()], asked, classes[episode.query_y[0].long().cpu()])
+    known, asked = features.maps(episode.task.x[0], episode.query_x[0])
+    classes = episode.task.classes[0].cpu()
+    return _Seen(known, classes[episode.task.y[0].long().cpu()], asked, classes[episode.query_y[0].long().cpu()])
 
 
 def _left_out(features: LikenessFeatures, tasks: list[_Seen], part: Tensor) -> Tensor:

@@ -41,18 +41,18 @@ def draw_curves(path: Path, learner: Learner, data: Any, step: int) -> None:
     """
     task_id = torch.arange(N_TASKS, device=learner.device)
     episode, (x, truth) = data.episode("val", task_id), data.curve("val", task_id, N_POINTS)
-    fitted = answers_after(learner, task_id, episode.support, x.to(episode.support_x), steps_drawn(learner))
+    fitted = answers_after(learner, task_id, episode.task, x.to(episode.task.x), steps_drawn(learner))
     tasks = [
         Curves(
-            episode.support_x[i, :, 0].float().cpu(),
-            episode.support_y[i].float().cpu(),
+            episode.task.x[i, :, 0].float().cpu(),
+            episode.task.y[i].float().cpu(),
             x[i, :, 0].cpu(),
             truth[i].cpu(),
             {steps: values[i, :, 0].cpu() for steps, values in fitted.items()},
         )
         for i in range(N_TASKS)
     ]
-    save_curves(path, tasks, f"step {step:,}: two functions, each from {episode.support_y.shape[1]} of its points")
+    save_curves(path, tasks, f"step {step:,}: two functions, each from {episode.task.y.shape[1]} of its points")
 
 
 def steps_drawn(learner: Learner) -> list[int]:

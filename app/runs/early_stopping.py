@@ -6,7 +6,7 @@ from typing import Literal
 import pytorch_lightning as pl
 import torch
 
-from datamodules.episode import CLASSIFICATION, Objective
+from datamodules.objective import CLASSIFICATION, Objective
 
 
 class EarlyStopping(pl.callbacks.EarlyStopping):

@@ -9,7 +9,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from app.runs.curve_picture import draw_curves
-from datamodules.episode import CLASSIFICATION, REGRESSION
+from datamodules.objective import CLASSIFICATION, REGRESSION
 from modules import Learner
 
 MAX_CLASSES, MAX_COLUMNS = 10, 5  # what is still readable
@@ -61,9 +61,10 @@ def draw_classes(path: Path, learner: Learner, data: Any, step: int) -> None:
         step: The outer step.
     """
     episode = data.episode("val", torch.zeros(1, dtype=torch.int64, device=learner.device))
-    probabilities = learner.classifier(episode.support, episode.class_id.shape[1])(episode.query_x)
-    names = [data.bank.class_names[c] for c in episode.class_id[0].tolist()]
-    save_picture(path, [field[0].cpu().float() for field in episode[:4]], probabilities[0].cpu(), names, step)
+    probabilities = learner.classifier(episode.task)(episode.query_x)
+    names = [data.bank.class_names[c] for c in episode.task.classes[0].tolist()]
+    shown = (episode.task.x, episode.task.y, episode.query_x, episode.query_y)
+    save_picture(path, [values[0].cpu().float() for values in shown], probabilities[0].cpu(), names, step)
 
 
 DRAWINGS: dict[str, Callable[[Path, Learner, Any, int], None]] = {

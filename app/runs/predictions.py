@@ -9,7 +9,8 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from app.runs.folder import RunFolder
 from app.runs.score_text import score_text
-from datamodules.episode import CLASSIFICATION, REGRESSION, Episode, Objective
+from datamodules.episode import Episode
+from datamodules.objective import CLASSIFICATION, REGRESSION, Objective
 
 Row = tuple[Any, ...]  # task_id, query, and what a table's columns say
 

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from app.runs.score_text import score_text
 from app.runs.throughput import Throughput
-from datamodules.episode import Objective
+from datamodules.objective import Objective
 from modules import Learner
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from app.runs.files import NOT_NOTED
 from app.runs.results import RunFacts, collect_results, device_name, readable, write_results
-from modules.evaluation import N_TASKS
+from modules.scores import N_TASKS
 
 if TYPE_CHECKING:
     from app.application import Application

@@ -15,9 +15,9 @@ import torch
 
 from app.runs.score_text import score_text
 from app.whole_file import write_whole
-from datamodules.episode import CLASSIFICATION, OBJECTIVES, Objective
+from datamodules.objective import CLASSIFICATION, OBJECTIVES, Objective
 from datamodules.sampling import DRAWS
-from modules.evaluation import N_TASKS
+from modules.scores import N_TASKS
 
 PROTOCOL_NAMES = {"n_way": "way", "k_shot": "shot", "n_query": "query", "inner_steps": "steps"}
 

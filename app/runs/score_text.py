@@ -1,6 +1,6 @@
 """A score as a reader wants it: a share in percent, an error as a number."""
 
-from datamodules.episode import Objective
+from datamodules.objective import Objective
 
 SMALL, LARGE = 1e-3, 1e6  # numbers beyond them would have no digits left, or too many
 

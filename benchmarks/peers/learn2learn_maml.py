@@ -31,7 +31,7 @@ def make_step(case: Case, n_tasks: int, device: torch.device) -> Step:
         for task in range(n_tasks):
             clone = maml.clone()
             for _ in range(case.inner_steps):
-                clone.adapt(loss(clone(tasks.support_x[task]), tasks.support_y[task]))
+                clone.adapt(loss(clone(tasks.task.x[task]), tasks.task.y[task]))
             (loss(clone(tasks.query_x[task]), tasks.query_y[task]) / n_tasks).backward()
         return {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
 

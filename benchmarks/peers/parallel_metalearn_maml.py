@@ -51,7 +51,7 @@ def make_step(case: Case, n_tasks: int, device: torch.device, task_chunk: int | 
         chunk_size=task_chunk or n_tasks,
         device=device,
     )
-    batch = (tasks.support_x, {"labels": tasks.support_y}, tasks.query_x, {"labels": tasks.query_y})
+    batch = (tasks.task.x, {"labels": tasks.task.y}, tasks.query_x, {"labels": tasks.query_y})
 
     def step() -> Gradients:
         model.zero_grad()

@@ -14,7 +14,7 @@ _Key = tuple[torch.Size, tuple[bool, ...]]
 _ANSWERS: WeakKeyDictionary[nn.Module, dict[_Key, bool]] = WeakKeyDictionary()
 
 
-def treats_each_alone(network: nn.Module, input_shape: torch.Size) -> bool:
+def is_per_example(network: nn.Module, input_shape: torch.Size) -> bool:
     """Whether an example's output does not depend on the others in its batch, found out once on two random examples.
 
     A normalisation by batch statistics makes it depend on them, as does anything of the kind of `x - x.mean(0)`.

@@ -10,8 +10,8 @@ from modules.functional.networks import Variables
 
 # (step, fast weights (T, *shape)) -> each task's loss (T,)
 Loss = Callable[[int, Variables], Tensor]
-# (step, weights, gradients, moments) -> (weights, moments)
-Update = Callable[[int, Variables, Variables, Variables], tuple[Variables, Variables]]
+# (step, each task's loss (T,), weights, gradients, moments) -> (weights, moments); moments are empty at the first step
+Update = Callable[[int, Tensor, Variables, Variables, Variables], tuple[Variables, Variables]]
 
 
 def inner_loop(
@@ -27,7 +27,7 @@ def inner_loop(
     Args:
         support_loss: The loss of every task at a step, as a function of its fast weights.
         params: Initial weights, name -> (T, *shape).
-        update: The optimiser's rule; `sgd` or `adam`.
+        update: The optimiser's rule, such as `sgd` or `adam`; it is given the loss too.
         steps: Number of steps.
         first_order: Treat the inner gradients as constants when differentiating the result (FOMAML).
         keep_graph: Whether the result stays connected to `params`, so that an outer loss can be differentiated through
@@ -48,7 +48,7 @@ def inner_loop(
         with torch.enable_grad():
             loss = support_loss(step, params)  # (T,)
             gradients = task_gradients(loss, params, differentiable=keep_graph and not first_order)
-            params, moments = update(step, params, gradients, moments)
+            params, moments = update(step, loss if keep_graph else loss.detach(), params, gradients, moments)
         yield params if keep_graph else {name: value.detach() for name, value in params.items()}
 
 
@@ -72,7 +72,9 @@ def task_gradients(loss: Tensor, params: Variables, differentiable: bool) -> Var
 def sgd(lr: float) -> Update:
     """Gradient descent: theta <- theta - lr * g."""
 
-    def update(step: int, params: Variables, gradients: Variables, moments: Variables) -> tuple[Variables, Variables]:
+    def update(
+        step: int, loss: Tensor, params: Variables, gradients: Variables, moments: Variables
+    ) -> tuple[Variables, Variables]:
         return {name: torch.add(value, gradients[name], alpha=-lr) for name, value in params.items()}, moments
 
     return update
@@ -88,7 +90,9 @@ def sgd_with(rate: Callable[[int, str], Tensor]) -> Update:
         Li, Zhou, Chen and Li, "Meta-SGD: Learning to Learn Quickly for Few-Shot Learning", 2017, equation (2).
     """
 
-    def update(step: int, params: Variables, gradients: Variables, moments: Variables) -> tuple[Variables, Variables]:
+    def update(
+        step: int, loss: Tensor, params: Variables, gradients: Variables, moments: Variables
+    ) -> tuple[Variables, Variables]:
         return {name: value - rate(step, name) * gradients[name] for name, value in params.items()}, moments
 
     return update
@@ -117,7 +121,9 @@ def adam(
     if before is not None and beta1:
         raise ValueError("adam goes on from given moments with beta1 = 0 alone.")
 
-    def update(step: int, params: Variables, gradients: Variables, moments: Variables) -> tuple[Variables, Variables]:
+    def update(
+        step: int, loss: Tensor, params: Variables, gradients: Variables, moments: Variables
+    ) -> tuple[Variables, Variables]:
         # Fused: the step is bound by memory.
         moved = {
             name: torch.addcmul(beta2 * moments[name], gradient, gradient, value=1 - beta2)

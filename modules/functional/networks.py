@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from modules.functional.independence import treats_each_alone
+from modules.functional.independence import is_per_example
 from modules.functional.per_task import PerTask
 
 Variables = dict[str, Tensor]  # a network's parameters and buffers by name
@@ -24,7 +24,7 @@ def forward_tasks(network: nn.Module, variables: Mapping[str, Tensor], x: Tensor
         network: Gives the structure and the training flag; its own parameters and buffers are not used.
         variables: Every parameter and buffer of `network` by name, each either (*shape), shared by all tasks, or
             (T, *shape). Running statistics that a training forward pass updates must be (T, *shape): each task's copy
-            is updated in place.
+            is updated in place. A buffer that was expanded to (T, *shape) is one copy, and counts as shared.
         x: (T, B, *input_shape).
         strategy: How tasks with different weights are computed: "batched" all at once by hand-written forms of the
             usual layers, "vmap" all at once by torch.func, "loop" one by one. The results agree up to round-off. Where
@@ -36,9 +36,10 @@ def forward_tasks(network: nn.Module, variables: Mapping[str, Tensor], x: Tensor
     Raises:
         NotImplementedError: If "batched" meets an operation that has no such form.
     """
-    dims = _layout(network, variables.keys()).dims
-    per_task = {name for name, value in variables.items() if value.dim() > dims[name]}
-    if not per_task and treats_each_alone(network, x.shape[2:]):
+    layout = _layout(network, variables.keys())
+    variables = {n: _shared(v) if n in layout.buffers and v.dim() > layout.dims[n] else v for n, v in variables.items()}
+    per_task = {name for name, value in variables.items() if value.dim() > layout.dims[name]}
+    if not per_task and is_per_example(network, x.shape[2:]):
         return call_with(network, variables, x.flatten(0, 1)).unflatten(0, x.shape[:2])  # (T, B, *output_shape)
     if strategy == "batched":
         return _forward_batched(network, variables, per_task, x)
@@ -62,7 +63,7 @@ def forward_tasks(network: nn.Module, variables: Mapping[str, Tensor], x: Tensor
 
 def _forward_batched(network: nn.Module, variables: Mapping[str, Tensor], per_task: set[str], x: Tensor) -> Tensor:
     """The T * B examples as one batch, through a network whose layers meet weights (T, *shape)."""
-    n_tasks, (_, by_batch, second_names) = len(x), _layout(network)
+    n_tasks, by_batch, second_names = len(x), _layout(network).by_batch, _layout(network).second_names
     everywhere = dict(variables) | {name: variables[known] for name, known in second_names.items()}
     own = per_task | {name for name, known in second_names.items() if known in per_task}
     # A layer's weight and bias are both of each task or both shared; batch statistics always are of each task.
@@ -92,6 +93,7 @@ class _Layout(NamedTuple):
     """What a network's variables are, by name."""
 
     dims: dict[str, int]  # of each in the network itself, shared by all tasks
+    buffers: frozenset[str]
     by_batch: set[str]  # those of batch normalisations, except counts
     second_names: dict[str, str]  # of those that layers share -> the name that they have here
 
@@ -107,8 +109,17 @@ def _layout(network: nn.Module, names: Set[str] = frozenset()) -> _Layout:
         norms = {name for name, layer in network.named_modules() if isinstance(layer, _BatchNorm)}
         by_batch = {name for name, v in own.items() if name.rpartition(".")[0] in norms and v.is_floating_point()}
         dims = {name: value.dim() for name, value in own.items()}
-        layout = _LAYOUTS[network] = _Layout(dims, by_batch, _second_names(network))
+        buffers = frozenset(name for name, _ in network.named_buffers())
+        layout = _LAYOUTS[network] = _Layout(dims, buffers, by_batch, _second_names(network))
     return layout
+
+
+def _shared(buffer: Tensor) -> Tensor:
+    """The one copy, (*shape), of a buffer (T, *shape) that was expanded; else the buffer as it is.
+
+    One task's copy is a view, so that a training forward pass updates it in place all the same.
+    """
+    return buffer[0] if len(buffer) == 1 or buffer.stride(0) == 0 else buffer
 
 
 def _second_names(network: nn.Module) -> dict[str, str]:
@@ -123,7 +134,7 @@ def _second_names(network: nn.Module) -> dict[str, str]:
     return second
 
 
-def part(variables: Mapping[str, Tensor], prefix: str) -> Variables:
+def under_prefix(variables: Mapping[str, Tensor], prefix: str) -> Variables:
     """The variables whose names begin with `prefix`, without it: "network.head.bias" becomes "head.bias"."""
     return {name.removeprefix(prefix): value for name, value in variables.items() if name.startswith(prefix)}
 

@@ -15,8 +15,9 @@ class PerTask(Tensor):
     """A parameter or buffer (T, *shape) that a network takes for one of (*shape), given a batch of T * B examples.
 
     What a network does to each example for itself (activations, pooling, reshaping, residual sums) needs no knowledge
-    of tasks. Operations with weights do, and they meet one of these: those in `TASK_FORMS` are computed for all tasks
-    at once, any other is refused. What looks across its batch without weights meets none; `batches_tasks` finds it out.
+    of tasks. Operations with weights do, and they meet one of these: those in `BATCHED_OPERATIONS` are computed for all
+    tasks at once, any other is refused. What looks across its batch without weights meets none; `batches_tasks` finds
+    it out.
     """
 
     @classmethod
@@ -31,7 +32,7 @@ class PerTask(Tensor):
         with torch._C.DisableTorchFunctionSubclass():
             if function in _FACTS:
                 return function(*args)
-            form = TASK_FORMS.get(function)
+            form = BATCHED_OPERATIONS.get(function)
             if form is None:
                 raise NotImplementedError(f"{function.__name__} on weights that differ from task to task")
             plain = [value.as_subclass(Tensor) if isinstance(value, cls) else value for value in args]
@@ -50,26 +51,26 @@ def task_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
 # What may be asked of a weight without computing with it. Not its shape, which no network expects to begin with T.
 _FACTS = {getattr(Tensor, name).__get__ for name in ("dtype", "device", "layout", "requires_grad", "is_cuda", "is_cpu")}
 
-TASK_FORMS: dict[Callable[..., Any], Callable[..., Tensor]] = {
+BATCHED_OPERATIONS: dict[Callable[..., Any], Callable[..., Tensor]] = {
     torch.conv2d: task_conv2d,
     functional.linear: task_linear,
     functional.batch_norm: task_batch_norm,
 }
 
 
-def layer_without_task_form(network: nn.Module) -> str | None:
+def layer_not_batched(network: nn.Module) -> str | None:
     """The first layer whose weights have no form for T tasks at once, as "name (description)"; None: all have one.
 
     Args:
         network: Any network; a layer with parameters of its own that is not one of PyTorch's counts as having none.
     """
     for name, layer in network.named_modules():
-        if not _has_task_form(layer):
+        if not _is_batched(layer):
             return f"{name or 'the network'} ({type(layer).__name__})"
     return None
 
 
-def _has_task_form(layer: nn.Module) -> bool:
+def _is_batched(layer: nn.Module) -> bool:
     match layer:
         case nn.Conv2d():
             plain = layer.padding_mode == "zeros" and not isinstance(layer.padding, str)

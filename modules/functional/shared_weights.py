@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -32,13 +33,23 @@ def forward_shared(network: nn.Module, variables: Mapping[str, Tensor], x: Tenso
     return outputs.unflatten(0, (-1, x.shape[1]))  # (T, B, *output_shape)
 
 
-def keeps_tasks_apart(network: nn.Module, input_shape: torch.Size) -> bool:
-    """Whether `forward_shared` computes what the network does to each task alone, found out on random examples.
+_ANSWERS: WeakKeyDictionary[nn.Module, dict[torch.Size, bool]] = WeakKeyDictionary()
+
+
+def can_share_a_batch(network: nn.Module, input_shape: torch.Size) -> bool:
+    """Whether `forward_shared` computes what the network does to each task alone, found out once on random examples.
 
     Args:
         network: On any device, in evaluation mode; stays as it is.
         input_shape: Of one example.
     """
+    answers = _ANSWERS.setdefault(network, {})
+    if input_shape not in answers:
+        answers[input_shape] = _probe(network, input_shape)
+    return answers[input_shape]
+
+
+def _probe(network: nn.Module, input_shape: torch.Size) -> bool:
     examples = torch.rand(2, 3, *input_shape, generator=torch.Generator().manual_seed(0))
     examples[1] *= 0.5
 
@@ -67,7 +78,7 @@ class _StatisticsOfTasks(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Replaces one function; all others treat each example for itself or are found out by `keeps_tasks_apart`."""
+        """Replaces one function; all others treat each example for itself or are found out by `can_share_a_batch`."""
         if function is functional.batch_norm:
             return self._batch_norm(*args, **(kwargs or {}))
         return function(*args, **(kwargs or {}))

@@ -9,9 +9,9 @@ import torch
 
 from datamodules.settings import Evaluation
 from modules import MAML
-from modules.evaluation import score_tasks
 from tests.every_learner import LEARNERS, make_small
 from tests.learnable_images import TwoBlocks, make_data, make_episode
+from tests.scored_tasks import score_tasks
 from tests.training_runs import make_trainer
 
 
@@ -69,7 +69,7 @@ def test_only_the_first_outputs_are_used(kind):
     with torch.no_grad():
         learner.get_parameter("network.head.bias")[2] = 1e3  # an unused output that would win every softmax
     scores = score_tasks(learner, episode, both_protocols=True)
-    classifier = learner.classifier(episode.support, 2)
+    classifier = learner.classifier(episode.task)
     logits = classifier.logits(episode.query_x).double()
     log_p = logits.log_softmax(-1).gather(-1, episode.query_y.unsqueeze(-1)).squeeze(-1)
     torch.testing.assert_close(scores["loss"].double(), -log_p.mean(1), rtol=1e-4, atol=1e-4)

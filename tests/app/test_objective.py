@@ -9,7 +9,7 @@ from app.checkpoints.what_is_trained import what_is_trained
 from app.runs.early_stopping import EarlyStopping
 from app.runs.results import objective_of, readable, write_results
 from app.runs.score_text import score_text
-from datamodules.episode import CLASSIFICATION, REGRESSION
+from datamodules.objective import CLASSIFICATION, REGRESSION
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from benchmarks.table import Row
 from benchmarks.trial import AS_IS
 from benchmarks.variant_steps import VARIANTS, Variant, single_threads, tf32_products
 from benchmarks.whole_step import functional_step
-from modules.functional.per_task import TASK_FORMS
+from modules.functional.per_task import BATCHED_OPERATIONS
 from modules.functional.task_batch_norm import task_batch_norm
 
 CPU, CASE, N_TASKS = torch.device("cpu"), Case(1, 1, 2), 5
@@ -28,7 +28,7 @@ def settings() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "precision": torch.get_float32_matmul_precision(),
         "autocast": torch.is_autocast_enabled("cpu"),
-        "norm": TASK_FORMS[functional.batch_norm],
+        "norm": BATCHED_OPERATIONS[functional.batch_norm],
     }
 
 

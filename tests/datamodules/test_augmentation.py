@@ -155,7 +155,7 @@ def test_a_task_does_not_depend_on_the_others(per: Any) -> None:
     together = augmented(make_episode(), 3, augmentation)
     for t in range(5):
         alone = augmented(make_episode().tasks(t, t + 1), 3, augmentation)
-        assert torch.equal(alone.support_x[0], together.support_x[t])
+        assert torch.equal(alone.task.x[0], together.task.x[t])
         assert torch.equal(alone.query_x[0], together.query_x[t])
 
 
@@ -164,10 +164,10 @@ def test_changes_follow_the_seed_and_the_task_number_alone() -> None:
     torch.manual_seed(1)
     first = augmented(episode, 3, EVERYTHING)
     torch.manual_seed(2)
-    assert torch.equal(first.support_x, augmented(episode, 3, EVERYTHING).support_x)
-    assert not torch.equal(first.support_x, augmented(episode, 4, EVERYTHING).support_x)
+    assert torch.equal(first.task.x, augmented(episode, 3, EVERYTHING).task.x)
+    assert not torch.equal(first.task.x, augmented(episode, 4, EVERYTHING).task.x)
     others = episode._replace(task_id=episode.task_id + 1)
-    assert not torch.equal(first.support_x, augmented(others, 3, EVERYTHING).support_x)
+    assert not torch.equal(first.task.x, augmented(others, 3, EVERYTHING).task.x)
 
 
 @pytest.mark.parametrize("per", ["image", "class", "task"])
@@ -175,8 +175,8 @@ def test_per_says_what_is_changed_alike(per: Any) -> None:
     image = random_images(3, 8, 8, dtype=torch.float32)
     alike = make_episode(2, support_x=image.expand(2, 6, 3, 8, 8), query_x=image.expand(2, 6, 3, 8, 8))
     episode = augmented(alike, 3, Augmentation(0.4, True, 25, 0.6, per))
-    seen = torch.cat([episode.support_x, episode.query_x], dim=1).flatten(0, 1)  # (2 * 12, 3, 8, 8)
-    labels = torch.cat([alike.support_y, alike.query_y], dim=1)  # (2, 12)
+    seen = torch.cat([episode.task.x, episode.query_x], dim=1).flatten(0, 1)  # (2 * 12, 3, 8, 8)
+    labels = torch.cat([alike.task.y, alike.query_y], dim=1)  # (2, 12)
     tasks = torch.arange(2)[:, None].expand(2, 12)
     groups = {"image": torch.arange(24), "class": (tasks * 3 + labels).flatten(), "task": tasks.flatten()}[per]
     same = (seen[:, None] == seen[None]).flatten(2).all(2)  # (24, 24)
@@ -190,10 +190,10 @@ def test_an_image_is_changed_alike_however_many_follow(per: Any) -> None:
     first = torch.tensor([0, 2, 4])  # of each class
     fewer = many._replace(query_x=many.query_x[:, first], query_y=many.query_y[:, first])
     whole, part = augmented(many, 3, augmentation), augmented(fewer, 3, augmentation)
-    assert torch.equal(part.support_x, whole.support_x)
+    assert torch.equal(part.task.x, whole.task.x)
     assert torch.equal(part.query_x, whole.query_x[:, first])
-    one_shot = fewer._replace(support_x=many.support_x[:, first], support_y=many.support_y[:, first])
-    assert torch.equal(augmented(one_shot, 3, augmentation).support_x, whole.support_x[:, first])
+    one_shot = fewer._replace(support_x=many.task.x[:, first], support_y=many.task.y[:, first])
+    assert torch.equal(augmented(one_shot, 3, augmentation).task.x, whole.task.x[:, first])
 
 
 def test_unequal_classes_share_their_draws() -> None:
@@ -207,7 +207,7 @@ def test_unequal_classes_share_their_draws() -> None:
 def test_nothing_to_change_costs_nothing() -> None:
     episode = make_episode()
     assert augmented(episode, 0, Augmentation(per="class")) is episode
-    assert augment(episode.support_x, torch.empty(0), Augmentation()) is episode.support_x
+    assert augment(episode.task.x, torch.empty(0), Augmentation()) is episode.task.x
     unmoved = augment(torch.zeros(1, 2, 3, 4, 4), draw(0, 7, torch.arange(1), 2), EVERYTHING)
     assert torch.equal(unmoved, torch.zeros(1, 2, 3, 4, 4))
 

@@ -49,8 +49,8 @@ def copied_once(root: Path, sizes: dict[str, int] = SIZES) -> Path:
 
 def nearest_is_right(episode: Episode) -> tuple[float, bool]:
     """The share of queries whose nearest support image is of their class; whether one of them is in the support."""
-    distance = torch.cdist(episode.query_x.flatten(2), episode.support_x.flatten(2))  # (T, Q, S)
-    guess = episode.support_y.gather(1, distance.argmin(2))
+    distance = torch.cdist(episode.query_x.flatten(2), episode.task.x.flatten(2))  # (T, Q, S)
+    guess = episode.task.y.gather(1, distance.argmin(2))
     return float((guess == episode.query_y).float().mean()), float(distance.min()) < 0.01
 
 

@@ -67,25 +67,25 @@ def test_images_and_labels_are_the_banks(split: str) -> None:
     episode = data.episode(split, torch.arange(300))
     start, size = torch.tensor(SIZES).cumsum(0) - torch.tensor(SIZES), torch.tensor(SIZES)
     assert data.bank is not None
-    for x, y in [(episode.support_x, episode.support_y), (episode.query_x, episode.query_y)]:
-        number, of_class = image_number(x), episode.class_id.gather(1, y)  # (300, n) each
+    for x, y in [(episode.task.x, episode.task.y), (episode.query_x, episode.query_y)]:
+        number, of_class = image_number(x), episode.task.classes.gather(1, y)  # (300, n) each
         assert bool(((number >= start[of_class]) & (number < start[of_class] + size[of_class])).all())
         assert torch.equal((x * 255).round().byte(), data.bank.images[number])
-    number = torch.cat([image_number(episode.support_x), image_number(episode.query_x)], dim=1).sort(1).values
+    number = torch.cat([image_number(episode.task.x), image_number(episode.query_x)], dim=1).sort(1).values
     assert bool((number[:, 1:] > number[:, :-1]).all())
-    assert sorted(episode.class_id.unique().tolist()) == sorted(SPLIT_CLASSES[split])
+    assert sorted(episode.task.classes.unique().tolist()) == sorted(SPLIT_CLASSES[split])
 
 
 def test_labels_are_balanced_and_the_shape_is_as_asked() -> None:
     data = make_data()
     for split, n_way, n_query in [("train", 3, 1), ("val", 4, 3), ("test", 4, 3)]:
         episode = data.episode(split, torch.arange(20))
-        assert episode.support_x.shape == (20, n_way * 2, 1, 2, 2)
+        assert episode.task.x.shape == (20, n_way * 2, 1, 2, 2)
         assert episode.query_x.shape == (20, n_way * n_query, 1, 2, 2)
         for label in range(n_way):
-            assert bool(((episode.support_y == label).sum(1) == 2).all())
+            assert bool(((episode.task.y == label).sum(1) == 2).all())
             assert bool(((episode.query_y == label).sum(1) == n_query).all())
-        assert episode.support_y.dtype == episode.query_y.dtype == episode.class_id.dtype == torch.int64
+        assert episode.task.y.dtype == episode.query_y.dtype == episode.task.classes.dtype == torch.int64
         assert all(field.is_contiguous() for field in episode)  # else it could not be pinned
         assert not any(field.is_inference() for field in episode)  # else autograd could not save it
         assert torch.equal(episode.task_id, torch.arange(20))
@@ -98,8 +98,8 @@ def test_normalised_images_span_zero_to_one() -> None:
     assert scaled.tolist() == pytest.approx([0.0, 0.2, 1.0], abs=1e-7)
     before = data.build_bank().images
     episode = data.episode("train", torch.arange(50))
-    assert float(episode.support_x.max()) == 1
-    assert float(episode.support_x.min()) >= 0
+    assert float(episode.task.x.max()) == 1
+    assert float(episode.task.x.min()) >= 0
     assert data.bank is not None
     assert torch.equal(data.bank.images, before)
 
@@ -175,7 +175,7 @@ def test_making_an_episode_never_waits_for_the_device() -> None:
     # A meta tensor has no values: whatever reads one on the host, or mixes in a tensor made there, raises.
     episode = make_data().episode("train", torch.arange(50, device="meta"))
     assert {field.device.type for field in episode} == {"meta"}
-    assert episode.support_x.shape == (50, 6, 1, 2, 2)
+    assert episode.task.x.shape == (50, 6, 1, 2, 2)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
@@ -183,7 +183,7 @@ def test_episodes_do_not_depend_on_the_device() -> None:
     data = make_data()
     for split in ("train", "val"):
         there = data.episode(split, torch.arange(50, device="cuda"))
-        assert there.support_x.is_cuda
+        assert there.task.x.is_cuda
         assert_same(move_data_to_device(there, torch.device("cpu")), data.episode(split, torch.arange(50)))
 
 
@@ -205,7 +205,7 @@ def test_an_episode_is_a_batch_of_tasks_to_lightning() -> None:
     assert {field.device.type for field in moved} == {"meta"}
     stacked = default_collate([episode, episode])
     assert isinstance(stacked, Episode)
-    assert stacked.support_y.shape == (2, 7, 6)
+    assert stacked.task.y.shape == (2, 7, 6)
 
 
 def test_tasks_slices_every_field() -> None:
@@ -213,8 +213,8 @@ def test_tasks_slices_every_field() -> None:
     episode = data.episode("train", torch.arange(10))
     assert_same(episode.tasks(2, 6), data.episode("train", torch.arange(2, 6)))
     assert_same(episode.tasks(8, 99), data.episode("train", torch.tensor([8, 9])))
-    assert torch.equal(episode.support.x, episode.support_x)
-    assert torch.equal(episode.support.y, episode.support_y)
+    assert torch.equal(episode.task.x, episode.task.x)
+    assert torch.equal(episode.task.y, episode.task.y)
 
 
 @pytest.mark.parametrize("name", ["n_way", "k_shot", "n_query", "meta_batch_size"])

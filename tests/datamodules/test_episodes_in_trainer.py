@@ -159,8 +159,8 @@ def test_images_have_the_trainers_precision(loading: Loading) -> None:
     recorder = Recorder()
     make_trainer(1, precision="64-true").fit(recorder, datamodule=make_data(loading=loading))
     (episode,) = recorder.seen["train"]
-    assert episode.support_x.dtype == episode.query_x.dtype == torch.float64
-    assert episode.support_y.dtype == torch.int64
+    assert episode.task.x.dtype == episode.query_x.dtype == torch.float64
+    assert episode.task.y.dtype == torch.int64
     assert torch.equal(episode.query_x.float(), make_data().episode("train", torch.arange(8)).query_x)
 
 

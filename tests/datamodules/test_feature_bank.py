@@ -133,7 +133,7 @@ def test_augmented_training_images_stay_images() -> None:
     score = learner._score
 
     def watched(episode: Episode, both_protocols: bool) -> None:
-        seen.append((Counting.embedded, episode.support_x.dim()))
+        seen.append((Counting.embedded, episode.task.x.dim()))
         score(episode, both_protocols)
 
     learner._score = watched  # type: ignore[method-assign]
@@ -147,12 +147,12 @@ def test_episodes_to_look_at_are_images_and_are_answered_the_same() -> None:
     trainer.fit(learner, datamodule=data)
     task_id = torch.arange(3)
     images = data.episode("val", task_id)
-    assert images.support_x.shape == (3, 6, 1, 8, 8)
+    assert images.task.x.shape == (3, 6, 1, 8, 8)
     features = data._draw("val", task_id, in_features=True)
-    assert features.support_x.shape == (3, 6, 16)
+    assert features.task.x.shape == (3, 6, 16)
     assert torch.equal(features.query_y, images.query_y)
-    answers = [learner.classifier(e.support, 3)(e.query_x) for e in (images, features)]
-    mixed = learner.classifier(features.support, 3)(images.query_x)
+    answers = [learner.classifier(e.task)(e.query_x) for e in (images, features)]
+    mixed = learner.classifier(features.task)(images.query_x)
     torch.testing.assert_close(answers[0], answers[1])
     torch.testing.assert_close(answers[0], mixed)
 

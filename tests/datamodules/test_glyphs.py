@@ -171,7 +171,7 @@ def test_support_and_query_come_from_different_halves(datamodule, bank):
     where = {image.tobytes(): i for i, image in enumerate(bank.images.numpy())}
     for split in ("train", "val", "test"):
         episode = datamodule.episode(split, torch.arange(20))
-        for support, query in zip(episode.support_x, episode.query_x, strict=True):
+        for support, query in zip(episode.task.x, episode.query_x, strict=True):
             halves = []
             for images in (support, query):
                 numbers = [where[image.tobytes()] for image in (images * 255).round().to(torch.uint8).numpy()]
@@ -189,7 +189,7 @@ def test_more_shots_than_a_half_has_are_refused(bank, monkeypatch):
 def test_the_test_scripts_are_neither_trivial_nor_hopeless(datamodule):
     datamodule.setup("test")
     episode = datamodule.episode("test", torch.arange(1000))
-    nearest = torch.cdist(episode.query_x.flatten(2), episode.support_x.flatten(2)).argmin(2)  # 1-shot: the class
+    nearest = torch.cdist(episode.query_x.flatten(2), episode.task.x.flatten(2)).argmin(2)  # 1-shot: the class
     accuracy = float((nearest == episode.query_y).float().mean())
     assert 0.6 < accuracy < 0.85  # nearest pixels: well above 0.2, and much left to learn
 

@@ -79,7 +79,7 @@ def test_episodes_show_the_files_of_their_classes(tmp_path: Path):
     episode = data.episode("train", torch.arange(5))
     for task in range(5):
         for image, label in zip(episode.query_x[task], episode.query_y[task], strict=True):
-            name = data.bank.class_names[int(episode.class_id[task, label])]
+            name = data.bank.class_names[int(episode.task.classes[task, label])]
             numbers = range(first[name], first[name] + SIZES[name])
             pixels = [np.moveaxis(picture(number), -1, 0) for number in numbers]
             assert sum(np.array_equal((image.numpy() * 255).round(), p) for p in pixels) == 1

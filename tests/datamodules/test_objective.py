@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.episode import CLASSIFICATION, OBJECTIVES, REGRESSION
+from datamodules.objective import CLASSIFICATION, OBJECTIVES, REGRESSION
 
 
 def test_squared_error_of_each_example() -> None:

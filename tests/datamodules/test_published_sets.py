@@ -120,7 +120,7 @@ def test_cifars_splits_hold_every_class_once(tiny_cifar: Path, kind, sizes):
     assert len({name for names in found.values() for name in names}) == 100
     episode = data.episode("test", torch.arange(3))
     colour = (episode.query_x[:, :, 0, 0, 0] * 255).round().long()  # (T, Q)
-    assert torch.equal(colour, episode.class_id.gather(1, episode.query_y))
+    assert torch.equal(colour, episode.task.classes.gather(1, episode.query_y))
 
 
 def test_fc100_shares_no_superclass_between_splits(tiny_cifar: Path):

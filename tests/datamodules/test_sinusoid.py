@@ -46,7 +46,7 @@ def test_amplitude_and_phase_are_uniform_and_independent(split: str, protocol: A
 
 def test_mamls_points_are_uniform_and_those_of_the_query_are_others() -> None:
     episode = Sinusoid().episode("train", torch.arange(N_TASKS))
-    x = torch.cat([episode.support_x, episode.query_x], dim=1)[..., 0]  # (T, 20)
+    x = torch.cat([episode.task.x, episode.query_x], dim=1)[..., 0]  # (T, 20)
     assert is_uniform(cell_of(x, -5.0, 5.0), CELLS)
     assert is_uniform(as_cell(cell_of(x[:, [0, 10]], -5.0, 5.0) // 4, 5), 25)
     assert len(x.unique()) > 0.98 * x.numel()  # float32 has some twice
@@ -54,14 +54,14 @@ def test_mamls_points_are_uniform_and_those_of_the_query_are_others() -> None:
 
 def test_reptiles_points_are_of_its_grid_and_drawn_without_replacement() -> None:
     episode = Sinusoid(protocol="reptile").episode("train", torch.arange(N_TASKS))
-    support, query = grid_number(episode.support_x[..., 0]), grid_number(episode.query_x[..., 0])  # (T, 10) each
+    support, query = grid_number(episode.task.x[..., 0]), grid_number(episode.query_x[..., 0])  # (T, 10) each
     for points in (support, query):
         assert is_uniform(points, 50)
         assert bool((points.sort(1).values.diff(dim=1) > 0).all())
     assert is_uniform(as_cell(torch.stack([support[:, 3], query[:, 3]], dim=1) // 10, 5), 25)  # independent
     assert bool((support.unsqueeze(2) == query.unsqueeze(1)).any())
     whole = Sinusoid(protocol="reptile", k_shot=50, n_query=50).episode("train", torch.arange(3))
-    assert (grid_number(whole.support_x[..., 0]).sort(1).values == torch.arange(50)).all()
+    assert (grid_number(whole.task.x[..., 0]).sort(1).values == torch.arange(50)).all()
 
 
 @pytest.mark.parametrize("oracle", [False, True])
@@ -72,7 +72,7 @@ def test_values_are_the_formulas(protocol: Any, sign: int, oracle: bool) -> None
     amplitude, phase = (value.numpy()[:, None] for value in data.functions("val", task_id))
     episode, (x, y) = data.episode("val", task_id), data.curve("val", task_id, 101)
     assert np.allclose(x[0, :, 0], np.linspace(-5, 5, 101))
-    for inputs, targets in ((episode.support_x, episode.support_y), (episode.query_x, episode.query_y), (x, y)):
+    for inputs, targets in ((episode.task.x, episode.task.y), (episode.query_x, episode.query_y), (x, y)):
         points = inputs[..., 0].double().numpy()
         assert np.allclose(targets.numpy(), amplitude * np.sin(points + sign * phase), rtol=1e-6, atol=1e-6)
         if oracle:
@@ -89,13 +89,13 @@ def test_shapes_and_types(oracle: bool) -> None:
     assert data.input_spec() == {"input_shape": [width]}
     for split, (k_shot, n_query) in {"train": (5, 7), "val": (3, 11), "test": (3, 11)}.items():
         episode = data.episode(split, torch.arange(4))
-        assert episode.support_x.shape == (4, k_shot, width)
-        assert episode.support_y.shape == (4, k_shot)
+        assert episode.task.x.shape == (4, k_shot, width)
+        assert episode.task.y.shape == (4, k_shot)
         assert episode.query_x.shape == (4, n_query, width)
         assert episode.query_y.shape == (4, n_query)
         assert {field.dtype for field in episode[:4]} == {torch.float32}
         assert torch.equal(episode.task_id, torch.arange(4))
-        assert torch.equal(episode.class_id, torch.zeros(4, 1, dtype=torch.int64))
+        assert torch.equal(episode.task.classes, torch.zeros(4, 1, dtype=torch.int64))
 
 
 @pytest.mark.parametrize("changes", PROTOCOLS)
@@ -114,16 +114,16 @@ def test_more_points_and_the_oracle_leave_the_function_and_the_first_points(chan
     few = Sinusoid(k_shot=3, **changes).episode("test", torch.arange(5))
     many = Sinusoid(k_shot=9, **changes).episode("test", torch.arange(5))
     told = Sinusoid(k_shot=3, oracle=True, **changes).episode("test", torch.arange(5))
-    assert torch.equal(many.support_y[:, :3], few.support_y)
-    assert torch.equal(told.support_x[..., :1], few.support_x)
+    assert torch.equal(many.task.y[:, :3], few.task.y)
+    assert torch.equal(told.task.x[..., :1], few.task.x)
     assert torch.equal(told.query_y, few.query_y)
 
 
 @pytest.mark.parametrize("changes", PROTOCOLS)
 def test_more_queries_leave_the_function_the_support_and_the_first_queries(changes: dict[str, Any]) -> None:
     few, many = (Sinusoid(n_query=n, **changes).episode("test", torch.arange(5)) for n in (3, 9))
-    assert torch.equal(few.support_x, many.support_x)
-    assert torch.equal(few.support_y, many.support_y)
+    assert torch.equal(few.task.x, many.task.x)
+    assert torch.equal(few.task.y, many.task.y)
     assert torch.equal(few.query_x, many.query_x[:, :3])
     assert torch.equal(few.query_y, many.query_y[:, :3])
 
@@ -142,7 +142,7 @@ def test_making_a_task_never_waits_for_the_device(changes: dict[str, Any]) -> No
     # A meta tensor has no values: whatever reads one on the host, or mixes in a tensor made there, raises.
     episode = Sinusoid(oracle=True, **changes).episode("train", torch.arange(8, device="meta"))
     assert {field.device.type for field in episode} == {"meta"}
-    assert episode.support_x.shape == (8, 10, 3)
+    assert episode.task.x.shape == (8, 10, 3)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
@@ -150,7 +150,7 @@ def test_making_a_task_never_waits_for_the_device(changes: dict[str, Any]) -> No
 def test_tasks_do_not_depend_on_the_device(changes: dict[str, Any]) -> None:
     data = Sinusoid(**changes)
     there = data.episode("train", torch.arange(N_TASKS, device="cuda"))
-    assert there.support_x.is_cuda
+    assert there.task.x.is_cuda
     assert_same(Episode(*(field.cpu() for field in there)), data.episode("train", torch.arange(N_TASKS)))
 
 

@@ -55,8 +55,8 @@ def test_every_query_comes_once_in_the_order_of_the_files(folders: Path, batch_s
             with Image.open(data.files[first + i]) as expected:
                 np.testing.assert_array_equal(image.permute(1, 2, 0).numpy(), np.asarray(expected))
             seen.append(first + i)
-        assert batch.support_y.tolist() == [[0, 1, 1, 2, 2, 2, 2]]
-        assert batch.class_id.tolist() == [[0, 1, 2]]
+        assert batch.task.y.tolist() == [[0, 1, 1, 2, 2, 2, 2]]
+        assert batch.task.classes.tolist() == [[0, 1, 2]]
     assert seen == list(range(11))
 
 

@@ -38,9 +38,9 @@ class Shapes(pl.Callback):
         self.seen: list[tuple[int, int]] = []
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, index: int) -> None:
-        n_way = batch.class_id.shape[1]
+        n_way = batch.task.classes.shape[1]
         assert batch.query_y.shape[1] == 2 * n_way
-        self.seen.append((n_way, batch.support_y.shape[1] // n_way))
+        self.seen.append((n_way, batch.task.y.shape[1] // n_way))
 
 
 def fit(steps: int, checkpoint: Any = None, *callbacks: pl.Callback) -> ProtoNet:
@@ -68,16 +68,16 @@ def test_every_rank_sees_the_size_of_its_batch() -> None:
     data.setup("fit")
     whole = data.episode("train", torch.arange(8, 16))
     halves = [data.episode("train", torch.arange(start, start + 4)) for start in (8, 12)]
-    assert torch.equal(torch.cat([half.support_x for half in halves]), whole.support_x)
+    assert torch.equal(torch.cat([half.task.x for half in halves]), whole.task.x)
     with pytest.raises(ValueError, match=r"different batches have different sizes: .* got 2 batches of 8"):
         data.episode("train", torch.arange(4, 12))
 
 
 def test_a_sinusoid_varies_its_points() -> None:
     data = Sinusoid(k_shot=[2, 9], meta_batch_size=4, evaluation=Evaluation(k_shot=10))
-    counts = {data.episode("train", torch.arange(4 * b, 4 * b + 4)).support_y.shape[1] for b in range(40)}
+    counts = {data.episode("train", torch.arange(4 * b, 4 * b + 4)).task.y.shape[1] for b in range(40)}
     assert counts == set(range(2, 10))
-    assert data.episode("test", torch.arange(3)).support_y.shape == (3, 10)
+    assert data.episode("test", torch.arange(3)).task.y.shape == (3, 10)
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from datamodules.episode import Episode
 from modules import ANIL, BOIL, MAML, OuterLoop
-from modules.evaluation import score_tasks
-from tests.learnable_images import TwoBlocks, make_episode
+from tests.learnable_images import TwoBlocks, arrays, make_episode
 from tests.modules import naive_maml
+from tests.scored_tasks import score_tasks
 
 STRATEGIES = ["batched", "vmap", "loop"]
 
@@ -39,7 +39,7 @@ def test_anil_is_learn2learns_maml_on_the_features(
     network = copy.deepcopy(learner.network)
     backbone, head = network.get_submodule("backbone"), network.get_submodule("head")
     reference, losses = Reference(head, lr=0.3, first_order=first_order), []
-    for support_x, support_y, query_x, query_y in zip(*episode[:4], strict=True):
+    for support_x, support_y, query_x, query_y in zip(*arrays(episode), strict=True):
         clone, features = reference.clone(), backbone(support_x)
         for _ in range(steps):
             clone.adapt(F.cross_entropy(clone(features), support_y))
@@ -59,7 +59,7 @@ def test_boil_is_a_plain_loop_that_moves_the_backbone(episode: Episode, strategy
     weights: dict[str, torch.Tensor] = dict(learner.network.named_parameters())
     body = [name for name in weights if name.startswith("backbone")]
     losses = []
-    for support_x, support_y, query_x, query_y in zip(*episode[:4], strict=True):
+    for support_x, support_y, query_x, query_y in zip(*arrays(episode), strict=True):
         args = (learner.network, weights, body, support_x, support_y, lambda step, name: 0.3, steps)
         losses.append(naive_maml.query_loss(learner.network, naive_maml.adapt(*args), query_x, query_y))
     gradients = torch.autograd.grad(torch.stack(losses).mean(), list(weights.values()))
@@ -70,7 +70,7 @@ def test_boil_is_a_plain_loop_that_moves_the_backbone(episode: Episode, strategy
 @pytest.mark.parametrize(("kind", "moves"), [(ANIL, "network.head."), (BOIL, "network.backbone.")])
 def test_the_inner_loop_moves_its_part_alone(episode: Episode, kind: type[MAML], moves: str) -> None:
     learner = make(kind, "loop", eval_inner_steps=2).eval()
-    *_, state = learner.adapt(learner.variables(), episode.support, 3, 2, None)
+    *_, state = learner.adapt(learner.variables(), episode.task, 3, 2, None)
     assert set(state) == {name for name, _ in learner.named_parameters() if name.startswith(moves)}
     scores = score_tasks(learner, episode, both_protocols=True)
     assert {"accuracy_after_0", "accuracy_after_2", "accuracy_inductive"} <= scores.keys()

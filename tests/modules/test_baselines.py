@@ -8,10 +8,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from datamodules.episode import REGRESSION, Episode
+from datamodules.episode import Episode
+from datamodules.objective import REGRESSION
 from modules import MLP, FromScratch, OuterLoop, PreTrained
-from modules.evaluation import score_tasks
-from tests.learnable_images import TwoBlocks, make_episode
+from tests.learnable_images import TwoBlocks, arrays, make_episode
+from tests.scored_tasks import score_tasks
 
 STRATEGIES = ["batched", "vmap", "loop"]
 
@@ -27,7 +28,7 @@ def from_scratch(strategy: str, **changes: Any) -> FromScratch:
 def test_every_task_trains_the_same_random_network_by_torchs_optimiser(strategy: str, kind: str) -> None:
     learner, episode = from_scratch(strategy, inner_optimizer=kind, inner_lr=0.05).eval(), make_episode(3)
     losses = score_tasks(learner, episode, both_protocols=False)["loss"]
-    for loss, support_x, support_y, query_x, query_y in zip(losses, *episode[:4], strict=True):
+    for loss, support_x, support_y, query_x, query_y in zip(losses, *arrays(episode), strict=True):
         network = copy.deepcopy(learner.network)
         optimizer: Any = (torch.optim.Adam if kind == "adam" else torch.optim.SGD)(network.parameters(), lr=0.05)
         for _ in range(4):
@@ -59,7 +60,7 @@ def test_pre_training_is_ordinary_training_on_all_examples(strategy: str) -> Non
     learner = PreTrained(1, MLP(), outer=OuterLoop(task_strategy=strategy)).double()  # type: ignore[arg-type]
     learner.objective = REGRESSION
     network, episode = copy.deepcopy(learner.network), curves(3)
-    x, y = torch.cat([episode.support_x, episode.query_x], 1), torch.cat([episode.support_y, episode.query_y], 1)
+    x, y = torch.cat([episode.task.x, episode.query_x], 1), torch.cat([episode.task.y, episode.query_y], 1)
     F.mse_loss(network(x.flatten(0, 1)).squeeze(-1), y.flatten()).backward()
     gradients = learner.batch_gradient(episode).gradients
     for name, parameter in network.named_parameters():
@@ -78,7 +79,7 @@ def test_a_pre_trained_network_is_fine_tuned_in_evaluation() -> None:
             error = F.mse_loss(network(episode.query_x[t]).squeeze(-1), episode.query_y[t])
             torch.testing.assert_close(scores[f"mse_after_{step}"][t].double(), error.detach(), rtol=1e-5, atol=1e-6)
             optimizer.zero_grad()
-            F.mse_loss(network(episode.support_x[t]).squeeze(-1), episode.support_y[t]).backward()
+            F.mse_loss(network(episode.task.x[t]).squeeze(-1), episode.task.y[t]).backward()
             optimizer.step()
 
 

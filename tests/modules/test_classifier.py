@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from modules import MAML, Learner, ProtoNet, Reptile
 from modules.classifier import Classifier
-from modules.functional.shared_weights import keeps_tasks_apart
+from modules.functional.shared_weights import can_share_a_batch
 from tests.every_learner import LEARNERS, N_WAY, make_small, support_and_queries
 from tests.learnable_images import TwoBlocks, make_episode
 
@@ -35,7 +35,7 @@ def test_other_queries_change_nothing(kind: type[Learner], running_stats: bool) 
 def test_queries_at_once_are_queries_one_by_one(kind: type[Learner], running_stats: bool) -> None:
     support, queries = support_and_queries()
     learner = make_small(kind, running_stats)
-    classifier = Classifier(learner, support, N_WAY)
+    classifier = Classifier(learner, support)
     expected = []
     for query in queries.unbind(1):
         batch = torch.cat([support.x, query.unsqueeze(1)], dim=1) if learner.sees_other_queries else query.unsqueeze(1)
@@ -48,10 +48,10 @@ def test_queries_at_once_are_queries_one_by_one(kind: type[Learner], running_sta
 @pytest.mark.parametrize("kind", LEARNERS)
 def test_several_tasks_are_tasks_one_by_one(kind: type[Learner], running_stats: bool) -> None:
     learner, episode = make_small(kind, running_stats), make_episode(3)
-    together = Classifier(learner, episode.support, N_WAY).logits(episode.query_x)
+    together = Classifier(learner, episode.task).logits(episode.query_x)
     for t in range(3):
         task = episode.tasks(t, t + 1)
-        alone = Classifier(learner, task.support, N_WAY).logits(task.query_x)
+        alone = Classifier(learner, task.task).logits(task.query_x)
         torch.testing.assert_close(together[t : t + 1], alone, rtol=1e-4, atol=1e-4)
 
 
@@ -70,7 +70,7 @@ def test_maml_on_unequal_shots_and_fewer_classes_is_gradient_descent_by_hand() -
     for query in queries[0]:
         batch = torch.cat([support.x[0], query.unsqueeze(0)])
         expected.append(torch.func.functional_call(learner.network, weights, batch)[-1, :N_WAY].softmax(0))
-    answers = Classifier(learner, support, N_WAY)(queries)
+    answers = Classifier(learner, support)(queries)
     assert answers.shape == (1, 12, N_WAY)
     torch.testing.assert_close(answers[0], torch.stack(expected).float())
 
@@ -79,7 +79,7 @@ def test_maml_on_unequal_shots_and_fewer_classes_is_gradient_descent_by_hand() -
 def test_an_output_that_no_class_has_keeps_its_weights(kind: type[Learner]) -> None:
     learner = kind(n_way=5, backbone=TwoBlocks()).double().eval()  # type: ignore[call-arg]
     support, _ = support_and_queries()
-    state = Classifier(learner, support, N_WAY).state
+    state = Classifier(learner, support).state
     moved = (state["network.head.weight"][0] - learner.state_dict()["network.head.weight"]).abs().sum(1) > 0
     assert moved.tolist() == [True, True, True, False, False]
 
@@ -91,13 +91,13 @@ def test_protonet_on_unequal_shots_is_the_distance_to_the_means() -> None:
         embedded, asked = learner.network(support.x[0]), learner.network(queries[0])
     means = [embedded[:3].mean(0), embedded[3], embedded[4:].mean(0)]
     expected = torch.stack([-(asked - mean).square().sum(1) for mean in means], dim=1).softmax(1)
-    torch.testing.assert_close(Classifier(learner, support, N_WAY)(queries)[0], expected.float())
+    torch.testing.assert_close(Classifier(learner, support)(queries)[0], expected.float())
 
 
 def test_a_temperature_divides_the_logits() -> None:
     learner = make_small(ProtoNet, running_stats=True)
     support, queries = support_and_queries()
-    cold, warm = (Classifier(learner, support, N_WAY, temperature) for temperature in (1.0, 4.0))
+    cold, warm = (Classifier(learner, support, temperature) for temperature in (1.0, 4.0))
     torch.testing.assert_close(warm.logits(queries), cold.logits(queries) / 4)
     assert warm(queries).amax() < cold(queries).amax()
 
@@ -117,10 +117,10 @@ class _LooksAcross(nn.Module):
 def test_a_network_that_looks_across_its_batch_in_another_way_goes_query_by_query() -> None:
     learner = make_small(MAML, running_stats=False)
     support, queries = support_and_queries()
-    assert keeps_tasks_apart(learner.network, queries.shape[2:])
+    assert can_share_a_batch(learner.network, queries.shape[2:])
     backbone = learner.network.backbone
     backbone.layers.append(_LooksAcross())  # type: ignore[operator, union-attr]
     fresh = MAML(N_WAY, backbone).double().eval()  # type: ignore[arg-type]
-    assert not keeps_tasks_apart(fresh.network, queries.shape[2:])
+    assert not can_share_a_batch(fresh.network, queries.shape[2:])
     classifier = Classifier(fresh, support, N_WAY)
     torch.testing.assert_close(classifier.logits(queries)[:, 3:4], classifier.logits(queries[:, 3:4]))

@@ -12,8 +12,8 @@ from torch.optim import Adam
 from datamodules.augmentation import Augmentation, augment
 from datamodules.episode import Support
 from modules import FineTunedProtoNet, Learner, OuterLoop, ProtoNet
-from modules.evaluation import score_tasks
 from tests.learnable_images import TwoBlocks, make_data, make_episode
+from tests.scored_tasks import score_tasks
 from tests.training_runs import make_trainer, same, state_of
 
 LR, STEPS = 0.01, 4
@@ -31,7 +31,7 @@ def make_learner(kind: type[Learner] = FineTunedProtoNet, strategy: Any = "auto"
     outer = OuterLoop(task_strategy=strategy, schedule="step")
     learner = kind(TwoBlocks(running_stats=True), outer=outer, **changes).double()
     for _ in range(40):
-        learner.network(make_episode(1).support_x[0])
+        learner.network(make_episode(1).task.x[0])
     return learner
 
 
@@ -67,7 +67,7 @@ def fine_tuned(
 def test_every_state_is_a_plain_loops(strategy: str, frozen_layer: bool, distance: str) -> None:
     learner, episode = make_learner(strategy=strategy, distance=distance).eval(), make_episode(3)
     next(learner.network.parameters()).requires_grad = not frozen_layer
-    params, support = learner.variables(), Support(episode.support_x, LABELS)
+    params, support = learner.variables(), Support(episode.task.x, LABELS)
     noise = learner.draw_noise(episode.task_id, 6, STEPS)
     assert noise is not None
     with torch.no_grad():  # as in evaluation
@@ -91,8 +91,8 @@ def test_without_augmentation_the_support_set_itself_is_classified() -> None:
     learner, episode = make_learner(support_augmentation=Augmentation()).eval(), make_episode(1)
     noise = learner.draw_noise(episode.task_id, 6, STEPS)
     assert noise is None
-    *_, state = learner.adapt(learner.variables(), episode.support, 3, STEPS, noise)
-    x, y = episode.support_x[0], episode.support_y[0]
+    *_, state = learner.adapt(learner.variables(), episode.task, 3, STEPS, noise)
+    x, y = episode.task.x[0], episode.task.y[0]
     network = fine_tuned(learner.network, x, y, [x] * STEPS)[-1]
     ours = learner.predict(learner.variables(), state, episode.query_x)[0]
     torch.testing.assert_close(ours, logits_of(network, x, y, episode.query_x[0]))
@@ -101,7 +101,7 @@ def test_without_augmentation_the_support_set_itself_is_classified() -> None:
 def test_a_class_is_changed_alike_in_a_step_and_otherwise_in_the_next() -> None:
     augmentation = Augmentation(crop=0.5, per="class")
     learner = cast(FineTunedProtoNet, make_learner(support_augmentation=augmentation))
-    image = make_episode(1).support_x[:, :1].expand(3, 6, 1, 8, 8)
+    image = make_episode(1).task.x[:, :1].expand(3, 6, 1, 8, 8)
     noise = learner.draw_noise(torch.arange(3), 6, 2)
     assert noise is not None
     first, second = (learner._changed(Support(image, LABELS), noise[:, step]) for step in (0, 1))
@@ -151,8 +151,8 @@ def test_a_test_reports_the_adaptation_curve() -> None:
 def test_a_users_classifier_is_fine_tuned_to_any_number_of_classes() -> None:
     learner, episode = make_learner(), make_episode(1, n_way=7)
     noise = learner.draw_noise(torch.zeros(1, dtype=torch.int64), 14, STEPS)
-    probabilities = learner.classifier(episode.support, 7)(episode.query_x)
-    *_, state = learner.adapt(learner.variables(), episode.support, 7, STEPS, noise)
+    probabilities = learner.classifier(episode.task)(episode.query_x)
+    *_, state = learner.adapt(learner.variables(), episode.task, 7, STEPS, noise)
     expected = learner.predict(learner.variables(), state, episode.query_x).float().softmax(-1)
     torch.testing.assert_close(probabilities, expected)
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from datamodules.episode import Episode
 from modules import IMAML, OuterLoop
 from modules.functional.conjugate_gradient import conjugate_gradient
-from tests.learnable_images import TwoBlocks, make_episode
+from tests.learnable_images import TwoBlocks, arrays, make_episode
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_the_outer_gradient_solves_the_dense_system(
     network = copy.deepcopy(learner.network)
     start = torch.cat([value.detach().flatten() for value in network.parameters()])
     solutions = []
-    for support_x, support_y, query_x, query_y in zip(*episode[:4], strict=True):
+    for support_x, support_y, query_x, query_y in zip(*arrays(episode), strict=True):
         phi = inner_optimum(network, start, support_x, support_y, 0.02, spring, 5)
         hessian = torch.autograd.functional.hessian(lambda v: loss_at(network, v, support_x, support_y), phi)  # noqa: B023
         query_loss = loss_at(network, phi.requires_grad_(), query_x, query_y)
@@ -90,7 +90,7 @@ def test_at_the_inner_optimum_it_is_the_derivative_of_the_query_loss(episode: Ep
     direction = F.normalize(torch.randn_like(start), dim=0)
 
     def query_loss_from(theta: Tensor) -> Tensor:
-        phi = inner_optimum(network, theta, task.support_x[0], task.support_y[0], 0.02, 30.0, 200)
+        phi = inner_optimum(network, theta, task.task.x[0], task.task.y[0], 0.02, 30.0, 200)
         return loss_at(network, phi, task.query_x[0], task.query_y[0])
 
     slope = (query_loss_from(start + 1e-4 * direction) - query_loss_from(start - 1e-4 * direction)) / 2e-4
@@ -102,7 +102,7 @@ def test_without_conjugate_gradients_it_is_the_query_gradient(episode: Episode) 
     network = learner.network
     start = torch.cat([value.detach().flatten() for value in network.parameters()])
     expected = torch.zeros_like(start)
-    for support_x, support_y, query_x, query_y in zip(*episode[:4], strict=True):
+    for support_x, support_y, query_x, query_y in zip(*arrays(episode), strict=True):
         phi = inner_optimum(network, start, support_x, support_y, 0.2, 1.0, 3).requires_grad_()
         expected += torch.autograd.grad(loss_at(network, phi, query_x, query_y), phi)[0] / 2
     ours = torch.cat([value.flatten() for value in learner.batch_gradient(episode).gradients.values()])

@@ -130,7 +130,7 @@ def test_a_learner_that_was_asked_for_a_classifier_trains_as_one_that_was_not() 
     for asks in (True, False):
         learner = make(MAML, 3)
         if asks:
-            learner.classifier(make_episode(1, torch.float32).support, 3)
+            learner.classifier(make_episode(1, torch.float32).task)
         plain_trainer(max_steps=2).fit(learner, datamodule=make_data())
         states.append(state_of(learner))
     assert same(*states)
@@ -141,7 +141,7 @@ def test_a_user_may_ask_in_inference_mode() -> None:
 
     def answers() -> list[Tensor]:
         given = type(episode)(*(field.clone() for field in episode))  # in inference mode, tensors of it
-        classifier = learner.classifier(given.support, 3)
+        classifier = learner.classifier(given.task)
         after = answers_after(learner, given.task_id, given.support, given.query_x, [0, 1])
         return [classifier(given.query_x), *after.values()]
 
@@ -155,8 +155,8 @@ def test_a_user_may_ask_in_inference_mode() -> None:
 def test_a_learner_made_in_inference_mode_answers() -> None:
     episode = make_episode(1, torch.float32)
     with torch.inference_mode():
-        inside = make(MAML, 3).classifier(episode.support, 3)(episode.query_x)
-    assert torch.equal(inside, make(MAML, 3).classifier(episode.support, 3)(episode.query_x))
+        inside = make(MAML, 3).classifier(episode.task)(episode.query_x)
+    assert torch.equal(inside, make(MAML, 3).classifier(episode.task)(episode.query_x))
 
 
 def test_the_mode_around_a_function_comes_back() -> None:

@@ -13,10 +13,10 @@ from torch.nn import functional as F
 from datamodules.episode import Episode, Support
 from modules import LEO, OuterLoop
 from modules.classifier import Classifier
-from modules.evaluation import score_tasks
 from modules.functional.latent_embedding import divergence_at, orthogonality_penalty, split_gaussian
 from tests.learnable_images import TwoBlocks, make_episode
 from tests.modules import naive_maml
+from tests.scored_tasks import score_tasks
 
 L = 3
 PENALTIES = {"kl_weight": 0.1, "encoder_penalty": 0.2, "l2_penalty": 0.3, "orthogonality_penalty": 0.4}
@@ -46,9 +46,9 @@ def gaussian(parameters: Tensor, offset: float) -> Normal:
 
 def plain_loss(learner: LEO, episode: Episode, noise: Tensor, t: int) -> Tensor:
     """Algorithm 1 for one task: its outer loss."""
-    n_way, d, s = 3, learner.feature_dim, episode.support_x.shape[1]
-    features = F.normalize(learner.network(torch.cat([episode.support_x[t], episode.query_x[t]])), dim=1)
-    support, query, y = features[:s], features[s:], episode.support_y[t]
+    n_way, d, s = 3, learner.feature_dim, episode.task.x.shape[1]
+    features = F.normalize(learner.network(torch.cat([episode.task.x[t], episode.query_x[t]])), dim=1)
+    support, query, y = features[:s], features[s:], episode.task.y[t]
     codes = [learner.encoder(x) for x in support]
     per_class = []
     for label in range(n_way):
@@ -121,7 +121,7 @@ def test_in_evaluation_nothing_is_drawn_and_the_curve_has_both_spaces(episode: E
     assert learner.draw_noise(episode.task_id, 6, 4) is None
     scores = score_tasks(learner, episode, both_protocols=True)
     assert [name for name in scores if "after" in name] == [f"accuracy_after_{k}" for k in (0, 1, 2, 3, 4)]
-    states = list(learner.adapt(learner.variables(), episode.support, 3, 4, None))
+    states = list(learner.adapt(learner.variables(), episode.task, 3, 4, None))
     assert not torch.equal(states[0].codes, states[2].codes)
     assert torch.equal(states[2].codes, states[4].codes)
     assert not torch.equal(states[2].classifier, states[3].classifier)
@@ -129,11 +129,11 @@ def test_in_evaluation_nothing_is_drawn_and_the_curve_has_both_spaces(episode: E
 
 
 def test_it_takes_any_number_of_classes_and_unequal_shots(episode: Episode) -> None:
-    learner, support = make().eval(), Support(episode.support_x[:1, :5], episode.support_y[:1, :5])
+    learner, support = make().eval(), Support(episode.task.x[:1, :5], episode.task.y[:1, :5])
     assert support.y.tolist() == [[0, 0, 1, 1, 2]]
-    answers = Classifier(learner, support, 3)(episode.query_x[:1])
+    answers = Classifier(learner, support)(episode.query_x[:1])
     assert answers.shape == (1, 6, 3)
-    two = Support(episode.support_x[:1, :3], episode.support_y[:1, :3])
+    two = Support(episode.task.x[:1, :3], episode.task.y[:1, :3])
     assert Classifier(learner, two, 2)(episode.query_x[:1]).shape == (1, 6, 2)
 
 

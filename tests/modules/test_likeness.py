@@ -48,7 +48,7 @@ def test_every_learner_has_features_of_each_image_alone(kind, running_stats: boo
     learner = make_small(kind, running_stats)
     before = {name: value.clone() for name, value in learner.state_dict().items()}
     episode = make_episode(20)
-    tasks = list(zip(episode.support_x, episode.query_x, strict=True))
+    tasks = list(zip(episode.task.x, episode.query_x, strict=True))
     features = LikenessFeatures(learner)
     features.learn(maps for task in tasks for maps in features.maps(*task))
     support, queries = tasks[0]

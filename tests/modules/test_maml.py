@@ -13,9 +13,9 @@ from torch.nn import functional as F
 
 from datamodules.episode import Episode
 from modules import MAML, OuterLoop
-from modules.evaluation import score_tasks
 from modules.functional.networks import names_of_norms
-from tests.learnable_images import TwoBlocks, make_episode
+from tests.learnable_images import TwoBlocks, arrays, make_episode
+from tests.scored_tasks import score_tasks
 
 STRATEGIES = ["batched", "vmap", "loop", "learn2learn"]
 
@@ -34,7 +34,7 @@ def make_maml(strategy: str = "vmap", activation: type[nn.Module] = nn.ReLU, fil
 def reference_losses(learner: MAML, network: nn.Module, episode: Episode, lr: float, steps: int) -> Tensor:
     """Each task's query loss after learn2learn's adaptation, (T,), differentiable by the network's parameters."""
     reference, losses = Reference(network, lr=lr, first_order=learner.first_order), []
-    for support_x, support_y, query_x, query_y in zip(*episode[:4], strict=True):
+    for support_x, support_y, query_x, query_y in zip(*arrays(episode), strict=True):
         clone = reference.clone()
         for _ in range(steps):
             clone.adapt(F.cross_entropy(clone(support_x), support_y))
@@ -60,7 +60,7 @@ def test_the_outer_gradient_is_learn2learns(episode: Episode, strategy: str, fir
 def plain_losses(network: nn.Module, episode: Episode, lr: float, steps: int, still: tuple[str, ...]) -> Tensor:
     """Each task's query loss after plain gradient steps of all parameters but `still`, (T,)."""
     losses = []
-    for support_x, support_y, query_x, query_y in zip(*episode[:4], strict=True):
+    for support_x, support_y, query_x, query_y in zip(*arrays(episode), strict=True):
         params: dict[str, Tensor] = dict(network.named_parameters())
         moved = [name for name in params if name not in still]
         for _ in range(steps):
@@ -95,7 +95,7 @@ def test_frozen_parameters_stay_and_the_rest_learns_as_learn2learns_does(episode
     frozen = [p for name, p in learner.network.named_parameters() if not name.startswith("head")]
     for parameter in frozen:
         parameter.requires_grad = False
-    features = torch.stack([learner.network.backbone(x) for x in episode.support_x])  # type: ignore[operator]
+    features = torch.stack([learner.network.backbone(x) for x in episode.task.x])  # type: ignore[operator]
     queries = torch.stack([learner.network.backbone(x) for x in episode.query_x])  # type: ignore[operator]
     head = copy.deepcopy(learner.network.head)
     on_features = episode._replace(support_x=features, query_x=queries)
@@ -139,7 +139,7 @@ def test_evaluation_takes_its_own_steps_and_step_size(episode: Episode, strategy
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_adapt_yields_the_state_before_and_after_every_step(episode: Episode, strategy: str, steps: int) -> None:
     learner = make_maml(strategy)
-    states = list(learner.adapt(learner.variables(3), episode.support, 3, steps, None))
+    states = list(learner.adapt(learner.variables(3), episode.task, 3, steps, None))
     assert len(states) == steps + 1
     for name, value in learner.named_parameters():
         assert torch.equal(states[0][name], value.expand(3, *value.shape))

@@ -12,7 +12,7 @@ from datamodules.episode import Episode
 from modules import MAML, MAMLPlusPlus, OuterLoop
 from modules.functional.multi_step_loss import step_weights
 from modules.meta_sgd import key_of
-from tests.learnable_images import TwoBlocks, make_episode
+from tests.learnable_images import TwoBlocks, arrays, make_episode
 from tests.modules import naive_maml
 
 STEPS = 3
@@ -53,7 +53,7 @@ def plain_losses(learner: MAMLPlusPlus, episode: Episode, weights: list[float]) 
             x = F.batch_norm(x, None, None, own.weight, own.bias, training=True).relu()
         return F.linear(x.flatten(1), fast["head.weight"], fast["head.bias"])
 
-    for support_x, support_y, query_x, query_y in zip(*episode[:4], strict=True):
+    for support_x, support_y, query_x, query_y in zip(*arrays(episode), strict=True):
         fast, total = dict(moving), torch.zeros((), dtype=torch.float64)
         for step in range(STEPS):
             loss = F.cross_entropy(outputs(fast, step, support_x), support_y)
@@ -103,7 +103,7 @@ def test_statistics_are_kept_for_each_step(episode: Episode, strategy: str) -> N
     learner = make(strategy, running_stats=True, multi_step_loss_steps=0)  # so that step 0 sees no query
     after = learner.batch_gradient(episode).buffers
     convolution = learner.network.get_submodule("backbone.layers.0")
-    maps = [convolution(x).detach() for x in episode.support_x]
+    maps = [convolution(x).detach() for x in episode.task.x]
     mean = torch.stack([m.mean((0, 2, 3)) for m in maps]).mean(0)
     variance = torch.stack([m.var((0, 2, 3)) for m in maps]).mean(0)
     means = [after[f"norms.backbone/layers/1.{step}.running_mean"] for step in range(STEPS - 1)]
@@ -134,7 +134,7 @@ def test_the_weights_of_the_steps_are_the_authors(progress: float, expected: flo
 
 def test_steps_beyond_those_of_training_are_as_the_last(episode: Episode) -> None:
     learner = make(eval_inner_steps=STEPS + 2).eval()
-    states = list(learner.adapt(learner.variables(), episode.support, 3, STEPS + 2, None))
+    states = list(learner.adapt(learner.variables(), episode.task, 3, STEPS + 2, None))
     scale = "network.backbone.layers.1.weight"
     assert [scale in state for state in states] == [True, True, True, False, False, False]
     assert torch.equal(states[1][scale], states[0][scale])

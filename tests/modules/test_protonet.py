@@ -18,7 +18,7 @@ def make_protonet(running_stats: bool = True) -> ProtoNet:
     torch.manual_seed(0)
     learner = ProtoNet(TwoBlocks(running_stats)).double()
     for _ in range(40):
-        learner.network(make_episode(1).support_x[0])
+        learner.network(make_episode(1).task.x[0])
     return learner
 
 
@@ -39,11 +39,11 @@ LABELS = torch.tensor([[0, 0, 1, 1, 2, 2], [2, 0, 1, 2, 2, 2], [1, 1, 0, 2, 0, 1
 
 def test_logits_are_a_naive_double_loop_also_with_unequal_shots() -> None:
     learner, episode = make_protonet().eval(), make_episode(3)
-    (prototypes,) = learner.adapt(learner.variables(), Support(episode.support_x, LABELS), 3, 0, None)
+    (prototypes,) = learner.adapt(learner.variables(), Support(episode.task.x, LABELS), 3, 0, None)
     logits = learner.predict(learner.variables(), prototypes, episode.query_x)
     assert logits.std() > 0.1
     for t in range(3):
-        support, queries = learner.network(episode.support_x[t]), learner.network(episode.query_x[t])
+        support, queries = learner.network(episode.task.x[t]), learner.network(episode.query_x[t])
         torch.testing.assert_close(logits[t], naive_logits(support, LABELS[t], queries))
 
 
@@ -52,8 +52,8 @@ def test_training_embeds_support_and_query_as_one_batch() -> None:
     losses, logits = learner.query_loss(learner.variables(3), episode, None)
     for t in range(3):
         network = copy.deepcopy(learner.network).train()
-        embeddings = network(torch.cat([episode.support_x[t], episode.query_x[t]]))
-        expected = naive_logits(embeddings[:6], episode.support_y[t], embeddings[6:])
+        embeddings = network(torch.cat([episode.task.x[t], episode.query_x[t]]))
+        expected = naive_logits(embeddings[:6], episode.task.y[t], embeddings[6:])
         torch.testing.assert_close(logits[t], expected)
         torch.testing.assert_close(losses[t], nn.functional.cross_entropy(expected, episode.query_y[t]))
 
@@ -61,7 +61,7 @@ def test_training_embeds_support_and_query_as_one_batch() -> None:
 def test_one_outer_step_leaves_the_tasks_mean_running_statistics() -> None:
     learner, episode = make_protonet(), make_episode(8)
     norms = []
-    for support_x, query_x in zip(episode.support_x, episode.query_x, strict=True):
+    for support_x, query_x in zip(episode.task.x, episode.query_x, strict=True):
         network = copy.deepcopy(learner.network).train()
         network(torch.cat([support_x, query_x]))
         norms.append([layer for layer in network.modules() if isinstance(layer, nn.BatchNorm2d)])
@@ -87,20 +87,20 @@ def test_it_trains_and_tests_on_tasks_of_different_sizes() -> None:
 @pytest.mark.parametrize("running_stats", [True, False])
 def test_a_prediction_does_not_change_with_the_other_queries(running_stats: bool) -> None:
     learner, episode = make_protonet(running_stats), make_episode(3)
-    classifier = learner.classifier(episode.support, 3)
+    classifier = learner.classifier(episode.task)
     together = classifier(episode.query_x)
     one_by_one = torch.cat([classifier(query) for query in episode.query_x.split(1, dim=1)], dim=1)
     torch.testing.assert_close(together, one_by_one)
     assert learner.sees_other_queries is not running_stats
     if running_stats:
-        (prototypes,) = learner.adapt(learner.variables(), episode.support, 3, 0, None)
+        (prototypes,) = learner.adapt(learner.variables(), episode.task, 3, 0, None)
         scored = learner.predict(learner.variables(), prototypes, episode.query_x)
         torch.testing.assert_close(scored.softmax(-1).float(), one_by_one)
 
 
 def test_cosine_logits_are_scaled_cosines() -> None:
     learner, episode = ProtoNet(TwoBlocks(running_stats=True), distance="cosine").double().eval(), make_episode(2)
-    (prototypes,) = learner.adapt(learner.variables(), episode.support, 3, 0, None)
+    (prototypes,) = learner.adapt(learner.variables(), episode.task, 3, 0, None)
     logits = learner.predict(learner.variables(), prototypes, episode.query_x)
     for t in range(2):
         for q, query in enumerate(learner.network(episode.query_x[t])):

@@ -7,7 +7,7 @@ import torch
 
 import modules
 from datamodules import Glyphs, Sinusoid
-from datamodules.episode import CLASSIFICATION, REGRESSION
+from datamodules.objective import CLASSIFICATION, REGRESSION
 from datamodules.settings import Evaluation
 from modules import MAML, MLP, Conv4, Learner, ProtoNet
 from modules.evaluation import answers_after, curve_steps, score_tasks
@@ -55,8 +55,8 @@ def test_its_steps_descend_the_squared_error_of_the_support(kind: type[Learner])
     learner.objective = REGRESSION
     episode = data.episode("val", torch.arange(16))
     last = learner.eval_inner_steps
-    answers = answers_after(learner, episode.task_id, episode.support, episode.support_x, {0, last})
-    first, adapted = (REGRESSION.loss(answers[step], episode.support_y).mean() for step in (0, last))
+    answers = answers_after(learner, episode.task_id, episode.task, episode.task.x, {0, last})
+    first, adapted = (REGRESSION.loss(answers[step], episode.task.y).mean() for step in (0, last))
     assert answers[last].shape == (16, 6, 1)
     assert float(adapted) < float(first)
 
@@ -67,14 +67,14 @@ def test_answers_on_the_way_are_those_that_are_scored_and_those_of_the_learned_f
     learner.eval_inner_steps = 3
     learner.eval()
     episode = sinusoid().episode("val", torch.arange(4))
-    answers = answers_after(learner, episode.task_id, episode.support, episode.query_x, [0, 1, 3])
+    answers = answers_after(learner, episode.task_id, episode.task, episode.query_x, [0, 1, 3])
     assert list(answers) == [0, 1, 3]
     with torch.no_grad():
         scores = score_tasks(learner, episode, both_protocols=False)
     for step, values in answers.items():
         error = (values.squeeze(-1) - episode.query_y).square().mean(1)  # (T,)
         assert torch.allclose(error, scores[f"mse_after_{step}"], rtol=1e-5)
-    function = learner.classifier(episode.support, n_way=1)
+    function = learner.classifier(episode.task)
     assert torch.allclose(function(episode.query_x), answers[3])
 
 
@@ -101,7 +101,7 @@ def test_a_checkpoint_adapts_by_the_same_loss_where_there_are_no_data(tmp_path) 
     assert contents["input_spec"] == {"input_shape": [1]}
     again = MAML.load_from_checkpoint(tmp_path / "run.ckpt", backbone=MLP([1], [8, 8], "tanh"), weights_only=True)
     episode = data.episode("test", torch.arange(2))
-    answers = [each.classifier(episode.support, 1)(episode.query_x) for each in (learner, again)]
+    answers = [each.classifier(episode.task)(episode.query_x) for each in (learner, again)]
     assert torch.equal(*answers)
     torch.save({name: value for name, value in contents.items() if name != "objective"}, tmp_path / "old.ckpt")
     old = MAML.load_from_checkpoint(tmp_path / "old.ckpt", backbone=MLP([1], [8, 8], "tanh"), weights_only=True)

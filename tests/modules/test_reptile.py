@@ -13,9 +13,9 @@ from torch.optim import SGD, Adam, Optimizer
 
 from datamodules.episode import Episode
 from modules import OuterLoop, Reptile
-from modules.evaluation import score_tasks
-from modules.second_moments import SecondMoments, going_on
+from modules.second_moments import SecondMoments, adam_from
 from tests.learnable_images import TwoBlocks, make_data, make_episode
+from tests.scored_tasks import score_tasks
 from tests.training_runs import largest_difference, make_trainer, state_of
 
 LR, META_STEP_SIZE, N_STEPS = 0.02, 0.7, 4
@@ -41,8 +41,8 @@ def make_reptile(inner_optimizer: str = "adam", running_stats: bool = False, **c
 
 def adapted(learner: Reptile, network: nn.Module, episode: Episode, steps: int, optimizer: str) -> list[nn.Module]:
     """A copy of the network for each task, trained on the task's mini-batches."""
-    noise, networks = learner.draw_noise(episode.task_id, episode.support_x.shape[1], steps), []
-    for x, y, mini_batches in zip(episode.support_x, episode.support_y, noise, strict=True):
+    noise, networks = learner.draw_noise(episode.task_id, episode.task.x.shape[1], steps), []
+    for x, y, mini_batches in zip(episode.task.x, episode.task.y, noise, strict=True):
         copied = copy.deepcopy(network)
         inner = OPTIMIZERS[optimizer](copied)
         for mini_batch in mini_batches:
@@ -74,7 +74,7 @@ def test_training_is_algorithm_2(optimizer: str, frozen_backbone: bool) -> None:
     learner.train()
     for step in range(N_STEPS):
         episode = data.episode("train", torch.arange(5 * step, 5 * step + 5))
-        episode = episode._replace(support_x=episode.support_x.double())
+        episode = episode._replace(task=episode.task._replace(x=episode.task.x.double()))
         networks = adapted(learner, network, episode, 4, optimizer)
         step_towards(network, networks, META_STEP_SIZE * (1 - step / N_STEPS))
     expected = {f"network.{name}": value for name, value in network.state_dict().items()}
@@ -120,7 +120,7 @@ def test_the_second_moments_go_on_from_task_to_task(monkeypatch: pytest.MonkeyPa
     learner.train()
     for step in range(N_STEPS):
         episode = data.episode("train", torch.arange(5 * step, 5 * step + 5))
-        episode = episode._replace(support_x=episode.support_x.double())
+        episode = episode._replace(task=episode.task._replace(x=episode.task.x.double()))
         networks = adapted(learner, network, episode, 4, "carried")
         step_towards(network, networks, META_STEP_SIZE * (1 - step / N_STEPS))
         carried.leave(4)
@@ -153,7 +153,7 @@ def test_the_second_moments_stay_float32_and_follow_the_gradients_in_half_precis
         for step in range(3000):
             gradient = torch.full_like(weight["w"], 1.0 if step < 1000 else 0.1)
             copies = {name: value.expand(1, *value.shape).clone() for name, value in moments.named_buffers()}
-            moved, _ = going_on(copies, weight, LR, 1)(0, weight, {"w": gradient}, {})
+            moved, _ = adam_from(copies, weight, LR, 1)(0, weight, {"w": gradient}, {})
             assert moved["w"].dtype == dtype
             for name, value in moments.named_buffers():
                 value.copy_(copies[name][0])
@@ -213,7 +213,7 @@ def naive_losses(networks: list[nn.Module], episode: Episode, transductive: bool
     """Each task's query loss, (T,): its queries in one batch, or each in one batch with the support set."""
     losses = []
     for network, support_x, query_x, query_y in zip(
-        networks, episode.support_x, episode.query_x, episode.query_y, strict=True
+        networks, episode.task.x, episode.query_x, episode.query_y, strict=True
     ):
         if transductive:
             logits = network(query_x)

@@ -29,7 +29,7 @@ def exported(kind: type[Learner], running_stats: bool = False, temperature: floa
     learner = make_small(kind, running_stats).float()
     support, _ = support_and_queries()
     support = support._replace(x=support.x.float())
-    return ExportedClassifier(Classifier(learner, support, N_WAY, temperature), PREPROCESSING)
+    return ExportedClassifier(Classifier(learner, support, temperature), PREPROCESSING)
 
 
 def some_images(n: int, height: int = 20, width: int = 30) -> torch.Tensor:
@@ -41,7 +41,7 @@ def some_images(n: int, height: int = 20, width: int = 30) -> torch.Tensor:
 def test_the_module_answers_like_the_classifier(kind: type[Learner], running_stats: bool) -> None:
     module, images = exported(kind, running_stats, temperature=2.0), some_images(7)
     learner, (support, _) = make_small(kind, running_stats), support_and_queries()
-    expected = Classifier(learner, support, N_WAY, 2.0)(PREPROCESSING(images).double().unsqueeze(0))[0]
+    expected = Classifier(learner, support, 2.0)(PREPROCESSING(images).double().unsqueeze(0))[0]
     answers = module(images)
     assert answers.shape == (7, N_WAY)
     torch.testing.assert_close(answers, expected, rtol=1e-3, atol=1e-4)

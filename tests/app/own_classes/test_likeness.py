@@ -45,7 +45,7 @@ def test_the_checkpoint_carries_what_likeness_is_measured_by(protonet: Path):
 
 def shares(likeness: Likeness, learner: Learner, data: EpisodeDataModule, split: str, first: int) -> torch.Tensor:
     episodes = [data.episode(split, torch.tensor([task])) for task in range(first, first + 60)]
-    return torch.cat([likeness.of(learner, episode.support, episode.query_x) for episode in episodes])
+    return torch.cat([likeness.of(learner, episode.task, episode.query_x) for episode in episodes])
 
 
 def test_new_classes_are_like_those_of_validation_and_noise_is_not():
@@ -87,7 +87,7 @@ def save_glyphs(root: Path) -> None:
     data.setup("test")
     episode = data.episode("test", torch.tensor([0]))
     for kind, images, labels in (
-        ("support", episode.support_x[0], episode.support_y[0]),
+        ("support", episode.task.x[0], episode.task.y[0]),
         ("query", episode.query_x[0], episode.query_y[0]),
     ):
         for number, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):

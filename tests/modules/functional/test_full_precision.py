@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from datamodules.episode import cross_entropy, squared_error
+from datamodules.objective import cross_entropy, squared_error
 from modules.functional.full_precision import in_full_precision
 from modules.functional.latent_embedding import divergence_at, orthogonality_penalty, split_gaussian
 from modules.functional.prototypes import class_means, cosine_similarity, inner_products, squared_euclidean
@@ -70,14 +70,14 @@ def test_protonets_distances_under_autocast_are_those_of_its_embeddings(distance
     learner.distance = distance
     learner.scale = nn.Parameter(torch.tensor(10.0))
     episode = make_episode(2, k_shot=2, n_query=3)
-    support, query = episode.support_x.float(), episode.query_x.float()
+    support, query = episode.task.x.float(), episode.query_x.float()
     params = learner.variables()
     with torch.autocast("cpu", torch.bfloat16):
         embedded = [learner.forward_network(params, x) for x in (support, query)]
-        (state,) = learner.adapt(params, episode.support._replace(x=support), 3, 0, None)
+        (state,) = learner.adapt(params, episode.task._replace(x=support), 3, 0, None)
         logits = learner.predict(params, state, query)
     assert embedded[0].dtype == torch.bfloat16
     assert logits.dtype == torch.float32
-    prototypes = class_means(embedded[0].double(), episode.support_y, 3)
+    prototypes = class_means(embedded[0].double(), episode.task.y, 3)
     expected = learner.logits(params, embedded[1].double(), prototypes)
     torch.testing.assert_close(logits, expected.float(), rtol=1e-5, atol=1e-4)

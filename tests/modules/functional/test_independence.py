@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from modules import Conv4, ResNet12, Timm
-from modules.functional.independence import treats_each_alone
+from modules.functional.independence import is_per_example
 from modules.functional.networks import Strategy, forward_tasks
 
 SHAPE = torch.Size((3, 16, 16))
@@ -48,9 +48,9 @@ def conv4(running_stats: bool) -> Conv4:
 def test_what_looks_across_its_batch_is_found_out(network: nn.Module, in_evaluation: bool, in_training: bool) -> None:
     before = {name: value.clone() for name, value in network.state_dict().items()}
     generator = torch.random.get_rng_state()
-    assert treats_each_alone(network.eval(), SHAPE) is in_evaluation
-    assert treats_each_alone(network.train(), SHAPE) is in_training
-    assert treats_each_alone(network.eval(), SHAPE) is in_evaluation  # from the cache
+    assert is_per_example(network.eval(), SHAPE) is in_evaluation
+    assert is_per_example(network.train(), SHAPE) is in_training
+    assert is_per_example(network.eval(), SHAPE) is in_evaluation  # from the cache
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
     assert torch.equal(torch.random.get_rng_state(), generator)
 
@@ -58,9 +58,9 @@ def test_what_looks_across_its_batch_is_found_out(network: nn.Module, in_evaluat
 def test_a_frozen_one_that_is_trained_again_is_asked_again() -> None:
     network = conv4(running_stats=True)
     network.freeze()
-    assert treats_each_alone(network.train(), SHAPE)
+    assert is_per_example(network.train(), SHAPE)
     network.frozen = False
-    assert not treats_each_alone(network.train(), SHAPE)
+    assert not is_per_example(network.train(), SHAPE)
 
 
 @pytest.mark.parametrize("strategy", get_args(Strategy))
@@ -79,7 +79,7 @@ def test_a_shared_network_is_called_once_for_all_tasks() -> None:
     network, sizes = Timm("test_vit", pretrained=False, image_size=16), []
     variables = dict(network.named_parameters()) | dict(network.named_buffers())
     x = torch.rand(4, 5, *SHAPE)
-    assert treats_each_alone(network, SHAPE)
+    assert is_per_example(network, SHAPE)
     network.register_forward_pre_hook(lambda layer, inputs: sizes.append(len(inputs[0])))
     forward_tasks(network, variables, x, "loop")
     assert sizes == [20]

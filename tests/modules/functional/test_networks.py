@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from modules.functional.networks import Strategy, Variables, for_each_task, forward_tasks, normalises_by_batch, part
+from modules.functional.networks import (
+    Strategy,
+    Variables,
+    for_each_task,
+    forward_tasks,
+    normalises_by_batch,
+    under_prefix,
+)
 from tests.learnable_images import TwoBlocks
 
 T, B = 3, 4  # as many examples as SharedLayers has outputs: a wrong broadcast would not be noticed by its shape
@@ -102,7 +109,7 @@ def test_evaluation_takes_shared_running_statistics(network, images, strategy) -
 
 def test_part_takes_the_prefix_off() -> None:
     a, b = torch.zeros(1), torch.ones(1)
-    assert part({"network.head.bias": a, "lr": b, "networks.head": b}, "network.") == {"head.bias": a}
+    assert under_prefix({"network.head.bias": a, "lr": b, "networks.head": b}, "network.") == {"head.bias": a}
 
 
 def test_for_each_task_stays_connected_for_gradients() -> None:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from modules.backbones import Conv4
 from modules.functional.networks import Strategy, for_each_task, forward_tasks
-from modules.functional.per_task import PerTask, layer_without_task_form, task_linear
+from modules.functional.per_task import PerTask, layer_not_batched, task_linear
 from tests.learnable_images import TwoBlocks, make_data
 from tests.training_runs import make_learner, make_trainer
 
@@ -64,7 +64,7 @@ def test_linear_is_each_tasks_own(with_bias: bool) -> None:
     ],
 )
 def test_layers_without_a_form_are_named(network: nn.Module, layer: str | None) -> None:
-    assert layer_without_task_form(network) == layer
+    assert layer_not_batched(network) == layer
 
 
 def test_batched_for_a_network_without_the_forms_is_refused_before_training() -> None:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from modules import Conv4
-from modules.functional.independence import treats_each_alone
-from modules.functional.shared_weights import keeps_tasks_apart
+from modules.functional.independence import is_per_example
+from modules.functional.shared_weights import can_share_a_batch
 from modules.functional.task_layout import batches_tasks
 
 SHAPE = torch.Size((1, 28, 28))
@@ -44,8 +44,8 @@ def _shortened(value: Tensor) -> Tensor:
 
 # Of each probe, the convolutions of one of the two ways that it compares.
 PROBES: dict[str, tuple[Probe, Callable[[int, int], bool]]] = {
-    "each alone": (treats_each_alone, lambda batch, groups: batch == 2),
-    "tasks apart": (keeps_tasks_apart, lambda batch, groups: batch == 6),
+    "each alone": (is_per_example, lambda batch, groups: batch == 2),
+    "tasks apart": (can_share_a_batch, lambda batch, groups: batch == 6),
     "batched": (batches_tasks, lambda batch, groups: groups == 1),
 }
 each_probe = pytest.mark.parametrize(("probe", "takes"), PROBES.values(), ids=PROBES)
@@ -93,7 +93,7 @@ def test_tf32_is_off_where_float64_cannot_be(probe: Probe, takes: Callable[[int,
     assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == before
 
 
-@pytest.mark.parametrize("probe", [treats_each_alone, keeps_tasks_apart])
+@pytest.mark.parametrize("probe", [is_per_example, can_share_a_batch])
 def test_a_network_that_casts_is_compared_as_float32_is(probe: Probe) -> None:
     torch.manual_seed(0)
     assert probe(CastsToFloat32().eval(), SHAPE)
@@ -137,7 +137,7 @@ class Keeps(nn.Module):
         return self.layer(x) * self.scale
 
 
-@pytest.mark.parametrize("probe", [treats_each_alone, keeps_tasks_apart, batches_tasks])
+@pytest.mark.parametrize("probe", [is_per_example, can_share_a_batch, batches_tasks])
 @pytest.mark.parametrize("kind", [Never, Noisy])
 def test_what_cannot_be_told_is_not_trusted(probe: Probe, kind: type[nn.Module]) -> None:
     torch.manual_seed(0)
@@ -150,7 +150,7 @@ def test_what_cannot_be_told_is_not_trusted(probe: Probe, kind: type[nn.Module])
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("probe", [treats_each_alone, keeps_tasks_apart, batches_tasks])
+@pytest.mark.parametrize("probe", [is_per_example, can_share_a_batch, batches_tasks])
 def test_a_probe_leaves_no_trace(probe: Probe, training: bool) -> None:
     network = Keeps().train(training)
     before = {name: value.clone() for name, value in network.state_dict().items()}
@@ -163,6 +163,6 @@ def test_a_probe_leaves_no_trace(probe: Probe, training: bool) -> None:
 
 def test_a_network_that_cannot_be_copied_is_tried_itself() -> None:
     network = nn.utils.weight_norm(nn.Linear(4, 4)).eval()
-    assert treats_each_alone(network, torch.Size((4,)))
-    assert keeps_tasks_apart(network, torch.Size((4,)))
+    assert is_per_example(network, torch.Size((4,)))
+    assert can_share_a_batch(network, torch.Size((4,)))
     assert network(torch.rand(2, 4)).dtype is torch.float32

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from modules.functional.shared_weights import forward_shared, keeps_tasks_apart
+from modules.functional.shared_weights import can_share_a_batch, forward_shared
 
 
 def convolutions(affine: bool = True, running_stats: bool = False) -> nn.Module:
@@ -62,4 +62,4 @@ class _OfOneBatch(nn.Module):
 @pytest.mark.parametrize(("layer", "apart"), [(nn.ReLU(), True), (_MinusMean(), False), (_OfOneBatch(), False)])
 def test_what_looks_across_its_batch_is_found(layer: nn.Module, apart: bool) -> None:
     network = nn.Sequential(layer, convolutions())
-    assert keeps_tasks_apart(network, torch.Size((2, 6, 6))) is apart
+    assert can_share_a_batch(network, torch.Size((2, 6, 6))) is apart

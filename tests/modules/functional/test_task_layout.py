@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from modules.backbones import Backbone, Conv4
-from modules.functional.per_task import layer_without_task_form
+from modules.functional.per_task import layer_not_batched
 from modules.functional.task_layout import CPU_FEATURES, batches_tasks, choose_chunk, choose_strategy, count_features
 from tests.learnable_images import TwoBlocks
 
@@ -110,7 +110,7 @@ class AcrossTheBatchALittle(nn.Module):
 def test_a_network_whose_tasks_would_see_each_other_is_found_out(kind: type[nn.Module], seed: int) -> None:
     torch.manual_seed(seed)
     network = kind()
-    assert layer_without_task_form(network) is None
+    assert layer_not_batched(network) is None
     assert choose_strategy(network, 3, torch.Size((4,))) == "vmap"
 
 
