@@ -21,10 +21,11 @@ from app.checkpoints.run_checkpoint import RunCheckpoint
 from app.command_line import CommandLine
 from app.dashboards.wandb_run import RunDashboard, start_wandb
 from app.errors import InterruptedRun, one_line, process_rank
-from app.own_classes.answers import Answers
+from app.own_classes.answers import COMMANDS_THAT_ANSWER, Answers
 from app.own_classes.calibration import KEY, add_to_checkpoint, calibrate
 from app.own_classes.likeness import KEY as LIKENESS
 from app.own_classes.likeness import likeness_of_run
+from app.own_command import OwnCommand
 from app.quiet import silence_known_messages
 from app.runs.files import RunFiles, config_text
 from app.runs.folder import RUN_FOLDER_VARIABLE, RunFolder, configuration_of, new_run_folder
@@ -52,9 +53,10 @@ class Application(CommandLine):
     Args:
         arguments: The command line without the program's name.
         signals: Those that end the run.
+        own_command: The command, where it is none of Lightning's.
     """
 
-    def __init__(self, arguments: list[str], signals: StopSignals) -> None:
+    def __init__(self, arguments: list[str], signals: StopSignals, own_command: OwnCommand | None = None) -> None:
         silence_known_messages()
         keep_freed_memory()
         self.signals = signals
@@ -62,7 +64,7 @@ class Application(CommandLine):
         self.throughput = Throughput()
         self.run_files = RunFiles(self.run)
         callbacks: list[Callback] = [self.throughput, self.run_files, Interruption(signals, self._how_to_go_on)]
-        super().__init__(arguments, callbacks)
+        super().__init__(arguments, callbacks, own_command)
 
     @property
     def continued(self) -> RunFolder | None:
@@ -132,7 +134,7 @@ class Application(CommandLine):
         for callback in (built["checkpoint"], built["early_stopping"]):
             callback.follow(self.datamodule.objective)
         built["episode_picture"].folder = self.run.path / "episodes"
-        if self.command in ("predict", "export"):
+        if self.command in COMMANDS_THAT_ANSWER:
             self._prepare_answers(built["answers"])
         self.trainer.loggers = self._loggers()
         profiler: Any = self.trainer.profiler  # type: ignore[attr-defined]  # Lightning sets it without declaring it
@@ -163,8 +165,8 @@ class Application(CommandLine):
         answers.run = self.run
         of_another_learner = {KEY, LIKENESS} if changed else set()
         answers.checkpoint = {k: v for k, v in self.loaded.items() if k not in of_another_learner}
-        if self.command == "export":
-            self.trainer.prepare(self.run, answers.checkpoint, answers)  # type: ignore[attr-defined]  # ExportTrainer
+        self.answers = answers
+        if self.own_command is not None:
             return
         own = isinstance(self.datamodule, SupportQuery)
         callback = answers if own else PredictionsFile(self.run, self.datamodule.objective)

@@ -1,13 +1,12 @@
 """Looks at the command line before anything heavy is imported: its command, its files, its run's name."""
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from app.errors import UsageError
 from app.secret_values import refuse_secrets
 
-COMMANDS = ("fit", "validate", "test", "predict", "export")
 CONFIG_FOLDER = Path(__file__).parents[1] / "configs"
 DEFAULT_CONFIG = CONFIG_FOLDER / "maml_glyphs_5w1s.yaml"
 
@@ -59,16 +58,20 @@ def config_files(arguments: Sequence[str]) -> list[str]:
     return option_values(arguments, "--config", "-c")
 
 
-def check_arguments(arguments: Sequence[str]) -> None:
+def check_arguments(arguments: Sequence[str], commands: Collection[str]) -> None:
     """Refuses what can be seen to be wrong without knowing the models.
+
+    Args:
+        arguments: The command line.
+        commands: Those that there are.
 
     Raises:
         UsageError: For a secret, an unknown command, a missing file, or an option that has no effect here.
     """
     refuse_secrets(arguments, config_files(arguments))
     command = arguments[0]
-    if command not in COMMANDS:
-        hint = did_you_mean(command, COMMANDS) or f"; the commands are {', '.join(COMMANDS)}"
+    if command not in commands:
+        hint = did_you_mean(command, commands) or f"; the commands are {', '.join(commands)}"
         raise UsageError(f"no command {command!r}{hint}")
     for file in config_files(arguments):
         if not file.lstrip().startswith("{") and not Path(file).is_file():

@@ -1,13 +1,47 @@
-"""`main`: what `python train.py ...` runs. Nothing heavy is imported before the command line has been looked at."""
+"""The commands, and `main`, which runs one. Nothing heavy is imported before the command line has been looked at."""
 
 import gc
+import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from app.arguments import check_arguments
 from app.errors import one_line_errors
 from app.signals import StopSignals
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command.
+
+    Args:
+        summary: One line of help.
+        where: "module:function". The module is imported only to run the command. The function is called with the
+            command line without the program's name, a list of str, and the StopSignals that end it.
+    """
+
+    summary: str
+    where: str
+
+
+COMMANDS = {
+    "fit": Command(
+        "train, then test the best checkpoint; without --config: configs/maml_glyphs_5w1s.yaml",
+        "app.application:Application",
+    ),
+    "validate": Command("evaluate a checkpoint on the validation tasks", "app.application:Application"),
+    "test": Command("evaluate a checkpoint on the test tasks", "app.application:Application"),
+    "predict": Command(
+        "learn your own classes from a few images of each and classify others; or answer the test tasks",
+        "app.application:Application",
+    ),
+    "export": Command(
+        "adapt a checkpoint to your own classes and write the classifier for ONNX Runtime and PyTorch",
+        "app.own_classes.export_command:main",
+    ),
+}
 
 OVERVIEW = """\
 usage: python train.py COMMAND [options]
@@ -15,11 +49,7 @@ usage: python train.py COMMAND [options]
 Quickstudy trains models that learn new classes from a handful of examples.
 
 commands:
-  fit        train, then test the best checkpoint; without --config: configs/maml_glyphs_5w1s.yaml
-  validate   evaluate a checkpoint on the validation tasks
-  test       evaluate a checkpoint on the test tasks
-  predict    learn your own classes from a few images of each and classify others; or answer the test tasks
-  export     adapt a checkpoint to your own classes and write the classifier for ONNX Runtime and PyTorch
+{commands}
 
 examples:
   python train.py fit
@@ -43,18 +73,26 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     arguments = list(sys.argv[1:] if args is None else args)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(OVERVIEW, end="")
+        print(overview(), end="")
         return
     with one_line_errors(), StopSignals() as signals:
-        check_arguments(arguments)
-        _application()(arguments, signals)
+        check_arguments(arguments, COMMANDS)
+        _function_of(COMMANDS[arguments[0]])(arguments, signals)
 
 
-def _application() -> Any:
-    """Imports what takes seconds; without the garbage collector, which would take a quarter of them to find nothing."""
+def overview() -> str:
+    """Returns the help of the whole program."""
+    width = max(map(len, COMMANDS)) + 3
+    lines = (f"  {name:<{width}}{command.summary}" for name, command in COMMANDS.items())
+    return OVERVIEW.format(commands="\n".join(lines))
+
+
+def _function_of(command: Command) -> Callable[[list[str], StopSignals], Any]:
+    """Imports what may take seconds; without the garbage collector, which takes a quarter of them to find nothing."""
+    module, _, name = command.where.partition(":")
     gc.disable()
     try:
-        from app.application import Application
+        function: Callable[[list[str], StopSignals], Any] = getattr(importlib.import_module(module), name)
     finally:
         gc.enable()
-    return Application
+    return function

@@ -26,8 +26,10 @@ from app.checkpoints.stored_classes import check_stored_classes, protect_places,
 from app.checkpoints.stored_configuration import fit_configuration, of_classes, run_name_in, shapes_of
 from app.default_configuration import default_configuration, default_run_name, fitting_backbone, run_name_of
 from app.errors import UsageError
-from app.own_classes.answers import Answers
-from app.own_classes.command_check import check_own_classes, check_support_is_given, check_there_is_a_query
+from app.option_help import CHECKPOINT_HELP, MATMUL_PRECISION_HELP, RESUME_HELP
+from app.own_classes.answers import COMMANDS_THAT_ANSWER, Answers
+from app.own_classes.command_check import check_support_is_given, check_there_is_a_query
+from app.own_command import OwnCommand
 from app.runs.early_stopping import EarlyStopping
 from app.runs.episode_picture import EpisodePicture
 from app.runs.folder import RunFolder, run_of
@@ -40,17 +42,6 @@ from modules import Learner
 from modules.functional.matmul_precision import MatmulPrecision, set_matmul_precision
 from modules.weights import weights_follow
 
-CHECKPOINT_HELP = {
-    "ckpt_path": "A checkpoint, a run's folder, its checkpoints folder, or the word best or last.",
-    "weights_only": "Always: nothing in a checkpoint is executed.",
-}
-RESUME_HELP = """"auto": go on with the newest run of this name, configuration and data, from its last sound checkpoint,
-    or begin one. A run with fewer steps is taken for the beginning of this one if its learning rates are the same. For
-    jobs that are started again by the same command."""
-MATMUL_PRECISION_HELP = """Of products of float32 matrices and of float32 convolutions. "highest": exact. "high": on a
-    GPU in TF32, several times as fast, with 10 bits of each factor after the point. "medium": on a GPU as "high", on a
-    CPU with bfloat16 factors."""
-
 
 class CommandLine(LightningCLI):
     """Parses a command line, with the default configuration or the checkpoint's own behind it.
@@ -58,10 +49,11 @@ class CommandLine(LightningCLI):
     Args:
         arguments: The command line without the program's name.
         callbacks: Callbacks of every Trainer.
+        own_command: The command, where it is none of Lightning's.
     """
 
-    def __init__(self, arguments: list[str], callbacks: list[Callback]) -> None:
-        self.arguments = arguments
+    def __init__(self, arguments: list[str], callbacks: list[Callback], own_command: OwnCommand | None = None) -> None:
+        self.arguments, self.own_command = arguments, own_command
         self.command = arguments[0]
         self.checkpoint: Path | None = None
         self.loaded: dict[str, Any] | None = None
@@ -72,7 +64,6 @@ class CommandLine(LightningCLI):
             Learner,
             EpisodeDataModule,
             save_config_callback=None,
-            trainer_class=_trainer_class(self.command),
             trainer_defaults={**DEFAULTS, "callbacks": callbacks},
             seed_everything_default=0,
             parser_class=parsing.OneLineParser,
@@ -86,7 +77,16 @@ class CommandLine(LightningCLI):
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]
         """The one command that is run: building the others' parsers would take as long again."""
-        return {self.command: (LightningCLI.subcommands() | {"export": {"model", "datamodule"}})[self.command]}
+        return {self.command: LightningCLI.subcommands().get(self.command, set())}
+
+    def _add_subcommands(self, parser: LightningArgumentParser, **kwargs: Any) -> None:
+        if self.own_command is None:
+            super()._add_subcommands(parser, **kwargs)
+            return
+        subcommands, description = parser.add_subcommands(), self.own_command.description
+        own_parser = self._prepare_subcommand_parser(Trainer, self.command, description=description)
+        self._subcommand_parsers = {self.command: own_parser}
+        subcommands.add_subcommand(self.command, own_parser, help=description)
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
@@ -98,7 +98,7 @@ class CommandLine(LightningCLI):
         parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
         parser.add_lightning_class_args(EarlyStopping, "early_stopping")
         parser.add_lightning_class_args(EpisodePicture, "episode_picture")
-        if self.command in ("predict", "export"):
+        if self.command in COMMANDS_THAT_ANSWER:
             parser.add_lightning_class_args(Answers, "answers")
         parser.link_arguments("data.init_args.n_way", "model.init_args.n_way", self._outputs)
         parser.link_arguments("seed_everything", "data.init_args.seed")
@@ -109,7 +109,12 @@ class CommandLine(LightningCLI):
         return largest(n_way) if trained is None else int(trained)
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
-        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        if self.own_command is None:
+            parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        else:
+            parser = self.init_parser(**kwargs)
+            self._add_arguments(parser)
+            self._subcommand_method_arguments[subcommand] = self.own_command.add_options(parser)
         parser.set_defaults({"weights_only": True})  # nothing in a checkpoint is executed
         if subcommand == "fit":
             parser.add_argument("--resume", type=Literal["auto"] | None, default=None, help=RESUME_HELP)
@@ -214,8 +219,8 @@ class CommandLine(LightningCLI):
         set_matmul_precision(self.options["matmul_precision"])
         check_trainer_options(self.command, self.options["trainer"].as_dict())
         check_counts(self.options["data"]["init_args"].as_dict())
-        if self.command == "export":
-            check_own_classes(self.options["data"]["class_path"], self.loaded or {})
+        if self.own_command is not None:
+            self.own_command.check(self.options["data"]["class_path"], self.loaded or {})
         if self.command == "predict":
             check_there_is_a_query(self.options["data"].as_dict(), self.loaded or {})
         given = self.options.get("ckpt_path")
@@ -233,6 +238,13 @@ class CommandLine(LightningCLI):
         elif self.command != "fit" and self.loaded is not None and self.checkpoint is not None:
             check_same_method(self.loaded, self.checkpoint, self.options["model"]["class_path"])
         self.options["ckpt_path"] = str(self.checkpoint) if self.checkpoint else None
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        if self.own_command is None:
+            super()._run_subcommand(subcommand)
+            return
+        options, own = self.config_init[subcommand], self._subcommand_method_arguments[subcommand]
+        self.own_command.run(self, **{name: options[name] for name in own})
 
     def _load_checkpoint(self, given: str) -> None:
         if config_files(self.arguments):
@@ -270,12 +282,3 @@ class CommandLine(LightningCLI):
             self.origin.give_weights(self.model)
         goes_on = self.checkpoint is not None and self.origin.beginning is not Beginning.AT_STEP_0
         self.config_init[self.command]["ckpt_path"] = str(self.checkpoint) if goes_on else None
-
-
-def _trainer_class(command: str) -> type[Trainer]:
-    """Lightning's own; `export` needs one command more, and what writes files, which takes a second to import."""
-    if command != "export":
-        return Trainer
-    from app.own_classes.export_command import ExportTrainer
-
-    return ExportTrainer

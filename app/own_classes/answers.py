@@ -20,6 +20,7 @@ from modules.classifier import check_classes
 if TYPE_CHECKING:
     from datamodules import SupportQuery
 
+COMMANDS_THAT_ANSWER = ("predict", "export")  # they have the options of `Answers`
 UNSURE = "unsure"
 FEWEST_KNOWN = 5  # answers that say something of a share
 NEVER = 1.1  # a threshold that no probability reaches

@@ -140,7 +140,7 @@ def test_mistakes_of_the_program_keep_their_traceback(run, monkeypatch):
     def mistake(*_):
         raise KeyError("forgotten")
 
-    monkeypatch.setattr("app.cli._application", mistake)
+    monkeypatch.setattr("app.cli._function_of", mistake)
     with pytest.raises(KeyError):
         run("fit")
 

@@ -4,8 +4,8 @@ import shlex
 
 import pytest
 
+from app import cli
 from app.arguments import check_arguments, config_files, option_values
-from app.cli import main
 from tests.deploy.manifests import ROOT, compose, training_pods
 
 COMMANDS = {pod.name: pod.container["args"] for pod in training_pods()}
@@ -18,7 +18,7 @@ each_command = pytest.mark.parametrize("command", COMMANDS.values(), ids=list(CO
 @each_command
 def test_files_are_there(command, monkeypatch):
     monkeypatch.chdir(ROOT)
-    check_arguments(command)
+    check_arguments(command, cli.COMMANDS)
     assert config_files(command)
 
 
@@ -33,7 +33,7 @@ def test_options_are_the_programs(command, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr("sys.argv", ["train.py"])
     with pytest.raises(SystemExit) as ended:
-        main([*command, "--print_config"])
+        cli.main([*command, "--print_config"])
     output = capsys.readouterr()
     assert ended.value.code in (None, 0), f"{shlex.join(command)}: {output.err}"
     assert "trainer:" in output.out
