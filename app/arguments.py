@@ -11,7 +11,7 @@ CONFIG_FOLDER = Path(__file__).parents[1] / "configs"
 DEFAULT_CONFIG = CONFIG_FOLDER / "maml_glyphs_5w1s.yaml"
 
 # Options that another one sets, so that setting them has no effect.
-LINKED = {"model.n_way": "data.n_way", "data.seed": "seed_everything"}
+LINKED = {"data.seed": "seed_everything"}  # a learner's that follow its data are found in the classes
 # Lightning's options that manual optimization cannot use, and the learners' own.
 LEARNERS_OWN = {
     "trainer.gradient_clip_val": "model.outer.clip_norm",

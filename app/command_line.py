@@ -22,10 +22,16 @@ from app.checkpoints.continuation import Beginning, Training
 from app.checkpoints.origin import FitOrigin, first_of
 from app.checkpoints.resumption import find_runs
 from app.checkpoints.run_checkpoint import RunCheckpoint
-from app.checkpoints.stored_classes import check_stored_classes, protect_places, without_download
+from app.checkpoints.stored_classes import (
+    check_stored_classes,
+    import_named_classes,
+    protect_places,
+    without_download,
+)
 from app.checkpoints.stored_configuration import fit_configuration, of_classes, run_name_in, shapes_of
 from app.default_configuration import default_configuration, default_run_name, fitting_backbone, run_name_of
 from app.errors import UsageError
+from app.linked_arguments import link_to_data, linked_names, refuse_linked
 from app.option_help import CHECKPOINT_HELP, MATMUL_PRECISION_HELP, RESUME_HELP
 from app.own_classes.answers import COMMANDS_THAT_ANSWER, Answers
 from app.own_classes.command_check import check_support_is_given, check_there_is_a_query
@@ -37,7 +43,6 @@ from app.runs.lock import RunLock
 from app.trainer_options import DEFAULTS, check_counts, check_trainer_options
 from datamodules.bank_cache import only_read
 from datamodules.base import EpisodeDataModule
-from datamodules.task_sizes import Count, largest
 from modules import Learner
 from modules.functional.matmul_precision import MatmulPrecision, set_matmul_precision
 from modules.weights import weights_follow
@@ -100,13 +105,15 @@ class CommandLine(LightningCLI):
         parser.add_lightning_class_args(EpisodePicture, "episode_picture")
         if self.command in COMMANDS_THAT_ANSWER:
             parser.add_lightning_class_args(Answers, "answers")
-        parser.link_arguments("data.init_args.n_way", "model.init_args.n_way", self._outputs)
+        import_named_classes(self.arguments)
+        self.linked = linked_names()
+        link_to_data(parser, self.linked, self._kept_arguments)
         parser.link_arguments("seed_everything", "data.init_args.seed")
 
-    def _outputs(self, n_way: Count) -> int:
-        """A network's outputs: as many as training has classes; those of a checkpoint that is not trained on stay."""
-        trained = self.loaded["hyper_parameters"].get("n_way") if self.loaded and self.command != "fit" else None
-        return largest(n_way) if trained is None else int(trained)
+    def _kept_arguments(self) -> dict[str, Any]:
+        """The learner's arguments that stay whatever the data are: those of a checkpoint that is not trained on."""
+        kept: dict[str, Any] = self.loaded["hyper_parameters"] if self.loaded and self.command != "fit" else {}
+        return kept
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         if self.own_command is None:
@@ -127,6 +134,7 @@ class CommandLine(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parses the command line after what it leaves unsaid: the default configuration, or the checkpoint's own."""
+        refuse_linked(self.arguments, self.linked)
         options = list(parsing.option_names(self._subcommand_parsers[self.command]))
         parsing.PARSED.arguments, parsing.PARSED.options = self.arguments, options
         unsaid = self._unsaid_configuration()

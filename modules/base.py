@@ -188,8 +188,9 @@ class Learner(EvaluatedMethod):
             return
         self.objective = data.objective
         check_fit(self, data, stage)
-        if self.fixed_way not in (None, data.hparams.get("n_way", self.fixed_way)):
-            data._log_hyperparams = False  # Lightning merges the two's for its loggers, and refuses two values of n_way
+        own, shared = self.hparams, self.hparams.keys() & data.hparams.keys() - {"_class_path"}
+        if any(type(own[name]) is not type(data.hparams[name]) or own[name] != data.hparams[name] for name in shared):
+            data._log_hyperparams = False  # Lightning merges the two's for its loggers, and refuses two values of one
         if stage == "fit":
             check_trainable(self)
             self.input_spec = data.input_spec()

@@ -27,8 +27,6 @@ KINDS: dict[str, type] = {
     "data_identity": str,
     "run_name": str,
 }
-# Set by links, from data.n_way and seed_everything: the parser refuses them in a configuration.
-LINK_TARGETS = {"model": "n_way", "data": "seed"}
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -69,22 +67,18 @@ def checkpoint_config(checkpoint: dict[str, Any], other_data: str | None = None)
         other_data: The data set that is asked for in place of the checkpoint's own.
 
     Returns:
-        `seed_everything`, `matmul_precision`, `model` and `data`, the last two with `class_path` and `init_args`,
-        without link targets; of the arguments of `data` those that `other_data` has too and that say nothing of where
-        the data are.
+        `seed_everything`, `matmul_precision`, `model` and `data`, the last two with `class_path` and `init_args`; of
+        the arguments of `data` those that `other_data` has too and that say nothing of where the data are. What links
+        set stands there as well: it stays where other data lack the link's source.
     """
     config: dict[str, Any] = {"seed_everything": checkpoint["datamodule_hyper_parameters"].get("seed", 0)}
     if "matmul_precision" in checkpoint:
         config["matmul_precision"] = checkpoint["matmul_precision"]
     for key, stored in (("model", "hyper_parameters"), ("data", "datamodule_hyper_parameters")):
         arguments = {name: value for name, value in checkpoint[stored].items() if not name.startswith("_")}
-        arguments.pop(LINK_TARGETS[key], None)
         config[key] = {"class_path": checkpoint[stored]["_class_path"], "init_args": arguments}
     if other_data is not None:
         config["data"] = {"class_path": other_data, "init_args": _shared(checkpoint, other_data)}
-        if "n_way" not in _argument_names(other_data):  # the link's source: the network keeps its outputs
-            model = checkpoint["hyper_parameters"]
-            config["model"]["init_args"] |= {"n_way": model["n_way"]} if "n_way" in model else {}
     return config
 
 
@@ -97,7 +91,7 @@ def data_class(name: str) -> str | None:
 def _shared(checkpoint: dict[str, Any], other_data: str) -> dict[str, Any]:
     """The checkpoint's tasks, and the size and channels of its images, as arguments of another data set."""
     arguments = dict(checkpoint["datamodule_hyper_parameters"])
-    tasks = set(inspect.signature(BankDataModule).parameters) - {LINK_TARGETS["data"]}
+    tasks = set(inspect.signature(BankDataModule).parameters) - {"seed"}  # that of training
     spec = checkpoint.get("input_spec", {})
     images = dict(zip(("channels", "image_size"), spec.get("image_shape", ()), strict=False))
     arguments |= images | {"drawings": spec.get("ink") is not None}

@@ -11,6 +11,7 @@ import datamodules
 import modules
 from app.arguments import LINKED
 from app.checkpoints.what_is_trained import LEFT_TO_THE_DATA
+from app.linked_arguments import follows_the_data
 from modules.outer_loop import ENDLESS_SCHEDULES
 
 # Options in which one run may differ from start to start: where it is computed, what is shown of it, how long it takes.
@@ -143,7 +144,7 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[Difference]
     found: list[Difference] = []
     for name in before.keys() & now.keys() - set(NOT_COMPARED):
         found += _compare(name, _neutral(name, before[name]), _neutral(name, now[name]), {})
-    own = [difference for difference in found if difference.name not in SAYS_NOTHING]
+    own = [d for d in found if d.name not in SAYS_NOTHING and not follows_the_data(d.name, now)]
     return sorted(own, key=lambda difference: (difference.name not in ("model", "data"), difference.name))
 
 

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -73,6 +74,24 @@ def protect_places(path: Path, stored: Mapping[str, Any], arguments: Sequence[st
                 reason = f"--ckpt_path {path}: data.{name} is {value[:100]!r}, no place on this machine ({error})"
                 raise UsageError(f"{reason}: set --data.{name}") from error
     only_read(places)
+
+
+def import_named_classes(arguments: Sequence[str]) -> None:
+    """Imports the learner and the data set that the command line names, itself or in a file.
+
+    What cannot be imported is left to the parser, which says why.
+
+    Args:
+        arguments: The command line.
+    """
+    named = set(option_values(arguments, *OPTIONS.values()))
+    for config in _configurations(arguments):
+        parts = (config.get(key) for key in OPTIONS)
+        named |= {str(part.get(CLASS)) for part in parts if isinstance(part, dict)}
+    for path in named:
+        if re.fullmatch(r"\w+(\.\w+)+", path):
+            with suppress(Exception):  # whatever a module of the user's own raises
+                importlib.import_module(path.rpartition(".")[0])
 
 
 def _is_given(name: str, arguments: Sequence[str]) -> bool:
