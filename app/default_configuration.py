@@ -16,6 +16,7 @@ from app.arguments import DEFAULT_CONFIG, option_values
 from datamodules.bank_data import BankDataModule
 from datamodules.base import EpisodeDataModule
 from datamodules.objective import CLASSIFICATION
+from modules import Learner
 
 TASK_ARGUMENTS = ("n_way", "k_shot", "n_query", "meta_batch_size", "evaluation")
 
@@ -105,7 +106,10 @@ def _own_backbone(model_class: str, of_images: bool) -> Config | None:
         return None
     if not of_images:
         return {"class_path": "modules.MLP", "init_args": {}}
-    return {"class_path": "modules.Conv4", "init_args": dict(getattr(learner, "default_backbone", {}))}
+    if not issubclass(learner, Learner):
+        return None
+    kind = learner.default_backbone_class.__name__
+    return {"class_path": f"modules.{kind}", "init_args": dict(learner.default_backbone)}
 
 
 def _input_shape(data: Config) -> tuple[int, ...]:

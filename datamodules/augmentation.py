@@ -75,13 +75,18 @@ def augmented(episode: Episode, seed: int, augmentation: Augmentation) -> Episod
     The numbers go shot by shot, as the images are drawn: an image is changed alike, however many follow it.
 
     Args:
-        episode: T tasks of images in [0, 1], side by side by class, of every class as many.
+        episode: T tasks of images in [0, 1], side by side by class, of every class as many; or groups of labelled
+            examples, without a support set.
         seed: Seed of the training tasks.
         augmentation: What is changed; where nothing is, the episode itself is returned.
     """
     if not augmentation.is_on:
         return episode
     n_support, n_query = episode.task.x.shape[1], episode.query_x.shape[1]
+    if n_support == 0:
+        n = episode.task.n_way if augmentation.per == "class" else n_query
+        own = draws_of_images(draw(seed, TRAINING_STREAM, episode.task_id, n), episode.query_y, augmentation)
+        return episode._replace(query_x=augment(episode.query_x, own[:, :n_query], augmentation))
     draws = draw(seed, TRAINING_STREAM, episode.task_id, n_support + n_query)  # (T, S + Q, 8)
     if augmentation.per == "image":
         n_way = episode.task.n_way
@@ -105,7 +110,7 @@ def draws_of_images(draws: Tensor, labels: Tensor, augmentation: Augmentation) -
 
     Args:
         draws: (T, B, 8), more than enough where they are shared.
-        labels: (T, B), int64 in [0, B).
+        labels: (T, B), int64, each the place of one of the draws.
         augmentation: Its `per` decides.
 
     Returns:

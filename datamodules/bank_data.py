@@ -33,7 +33,8 @@ class BankDataModule(KnownImages):
         n_way: Classes in a training task; two numbers, as in [5, 20]: drawn anew for every batch.
         k_shot: Support examples of each class in a training task; two numbers: drawn anew for every batch.
         n_query: Query examples of each class in a training task.
-        meta_batch_size: Tasks of one training batch over all devices; their number must divide it.
+        meta_batch_size: Tasks of one training batch over all devices, whose number must divide it; for a learner that
+            trains on labelled examples, groups of these.
         evaluation: Validation and test tasks.
         loading: Where the images are kept.
         seed: Seed of the training tasks.
@@ -42,6 +43,7 @@ class BankDataModule(KnownImages):
 
     image_shape: tuple[int, int, int] = (1, 28, 28)  # (C, H, W)
     images_per_class: int | None = None  # where every class has as many, known before they are read
+    has_examples = True
     in_halves: bool = False  # whether these are of a class's half, and support and query each come from one
 
     def __init__(
@@ -108,6 +110,11 @@ class BankDataModule(KnownImages):
         return {"image_shape": list(self.image_shape), "scaling": "uint8 / 255"}
 
     # ---- classes and features
+
+    @property
+    def n_train_classes(self) -> int:
+        """The number of classes that training shows, turned ones too; known after `setup`."""
+        return len(self.pools["train"].class_id)
 
     @property
     def asked_splits(self) -> tuple[str, ...]:
@@ -205,6 +212,8 @@ class BankDataModule(KnownImages):
     def _draw(self, split: str, task_id: Tensor, in_features: bool = False) -> Episode:
         """Task numbers (T,) to an Episode of uint8 images, or of features where there are some."""
         assert self.source is not None, "setup() comes first"
+        if split == "train" and self.group_size is not None:
+            return self.source.examples(task_id, self.group_size, in_features)
         return self.source.episode(split, task_id, self.shape_of(split, task_id), in_features)
 
     def _normalised(self, episode: Episode) -> Episode:

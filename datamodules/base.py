@@ -25,7 +25,8 @@ class EpisodeDataModule(pl.LightningDataModule):
         n_way: Classes in a training task; two numbers, as in [5, 20]: drawn anew for every batch.
         k_shot: Support examples of each class in a training task; two numbers: drawn anew for every batch.
         n_query: Query examples of each class in a training task.
-        meta_batch_size: Tasks of one training batch over all devices; their number must divide it.
+        meta_batch_size: Tasks of one training batch over all devices, whose number must divide it; for a learner that
+            trains on labelled examples, groups of these.
         evaluation: Validation and test tasks.
         seed: Seed of the training tasks.
     """
@@ -34,6 +35,8 @@ class EpisodeDataModule(pl.LightningDataModule):
     draws: int = DRAWS  # the number of the drawing, which checkpoints and results carry
     batches_per_epoch: int = 100  # where the Trainer counts in epochs and its limit_train_batches is no number of them
     stage: str = "fit"  # the command that the data are for; set before they are read
+    has_examples = False  # whether training can emit groups of labelled examples
+    group_size: int | None = None  # examples of a group, where training emits these; None: it emits tasks
     num_workers: int = 0  # of loaders
     pin_memory: bool = False
 
@@ -109,6 +112,19 @@ class EpisodeDataModule(pl.LightningDataModule):
         Raises:
             ValueError: If they were, unless evaluation.leaks is "warn".
         """
+
+    def use_examples(self, group_size: int | None) -> None:
+        """Makes training emit groups of this many labelled examples in place of tasks; None: tasks again.
+
+        A group is an Episode of an empty support set, whose queries are the examples and whose labels count all
+        training classes. `meta_batch_size` is then the groups of a batch.
+        """
+        self.group_size = group_size
+
+    @property
+    def n_train_classes(self) -> int:
+        """The number of classes that training shows; known after `setup`."""
+        raise NotImplementedError
 
     # ---- Lightning's hooks
 
@@ -195,6 +211,8 @@ class EpisodeDataModule(pl.LightningDataModule):
         """The task that is evaluated, as a result must state it."""
         train, held_out = self.train_sizes.describe(), asdict(self.shapes["test"])
         differs = {f"train_{name}": value for name, value in train.items() if value != held_out[name]}
+        if self.group_size is not None:
+            differs = {"trained_on": "labelled examples", "group_size": self.group_size}
         return {"data": type(self).__name__, **held_out, **differs}
 
     def _converted(self, episode: Episode) -> Episode:

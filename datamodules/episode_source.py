@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from datamodules.episode import Episode, Task
+from datamodules.examples import ExampleOrder
 from datamodules.feature_bank import SplitFeatures
 from datamodules.image_bank import ImageBank
 from datamodules.sampling import SPLITS, ClassPool, EpisodeShape, draw_tasks
@@ -27,6 +28,7 @@ class EpisodeSource:
         self.follows_device = True
         self._on_device: Tensor | None = None
         self._features: dict[str, SplitFeatures] = {}
+        self._order: ExampleOrder | None = None  # of the training images, for learners that train on examples
 
     def use_features(self, split: str, features: SplitFeatures | None) -> None:
         """Gives a split's features in place of its images from now on; None: images again."""
@@ -51,11 +53,44 @@ class EpisodeSource:
         episode = self._drawn(split, here, shape, in_features)
         return episode.map(lambda field: field.to(task_id.device))
 
-    def _drawn(self, split: str, task_id: Tensor, shape: EpisodeShape, in_features: bool) -> Episode:
-        device = task_id.device
+    def examples(self, group_id: Tensor, group_size: int, in_features: bool = False) -> Episode:
+        """Draws groups of labelled training images and looks them up; labels count all training classes.
+
+        Args:
+            group_id: (T,) int64.
+            group_size: B.
+            in_features: Whether to give features in place of images, where there are some.
+
+        Returns:
+            An Episode of empty support sets, whose queries are B uint8 images, or features (T, B, D), on the device of
+            `group_id`.
+        """
+        here = group_id.to(group_id.device if self.follows_device else self.bank.images.device)
+        pool = self._pool("train", here.device)
+        if self._order is None:
+            self._order = ExampleOrder(self.seeds["train"], int(pool.class_size.sum()))
+        places = self._order.groups(here, group_size)  # (T, B), counted through the classes of the pool
+        ends = pool.class_size.cumsum(0)  # (C,)
+        label = torch.searchsorted(ends, places, right=True)  # (T, B)
+        image = pool.class_start[label] + places - (ends - pool.class_size)[label]  # (T, B)
+        features = self._features.get("train") if in_features else None
+        if features is None:
+            images = self._images(here.device)  # (N, C, H, W)
+        else:
+            features = self._features["train"] = features.to(here.device)
+            images, image = features.values, features.place[image]  # (n, D)
+        query_x = _look_up(images, image.unsqueeze(1))  # (T, B, C, H, W)
+        nothing = Task.of(query_x[:, :0], label[:, :0], pool.class_id.repeat(len(here), 1))
+        return Episode(nothing, query_x, label, here).map(lambda field: field.to(group_id.device))
+
+    def _pool(self, split: str, device: torch.device) -> ClassPool:
         if self.pools[split].class_id.device != device:
             self.pools[split] = self.pools[split].to(device)
-        drawn = draw_tasks(self.seeds[split], SPLITS.index(split), task_id, self.pools[split], shape)
+        return self.pools[split]
+
+    def _drawn(self, split: str, task_id: Tensor, shape: EpisodeShape, in_features: bool) -> Episode:
+        device = task_id.device
+        drawn = draw_tasks(self.seeds[split], SPLITS.index(split), task_id, self._pool(split, device), shape)
         features = self._features.get(split) if in_features else None
         if features is None:
             images = self._images(device)  # (N, C, H, W)

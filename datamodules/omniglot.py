@@ -50,7 +50,8 @@ class Omniglot(BankDataModule):
         n_way: Classes in a training task; two numbers, as in [5, 20]: drawn anew for every batch.
         k_shot: Support examples of each class in a training task; two numbers: drawn anew for every batch.
         n_query: Query examples of each class in a training task.
-        meta_batch_size: Tasks of one training batch over all devices; their number must divide it.
+        meta_batch_size: Tasks of one training batch over all devices, whose number must divide it; for a learner that
+            trains on labelled examples, groups of these.
         evaluation: Validation and test tasks.
         loading: Where the images are kept.
         seed: Seed of the training tasks.

@@ -30,7 +30,8 @@ class Sinusoid(EpisodeDataModule):
         n_way: Always 1: a task is one function, and the network has one output.
         k_shot: Support points of a training task; two numbers: drawn anew for every batch.
         n_query: Query points of a training task.
-        meta_batch_size: Tasks of one training batch over all devices; their number must divide it.
+        meta_batch_size: Tasks of one training batch over all devices, whose number must divide it; for a learner that
+            trains on labelled examples, groups of these.
         evaluation: Validation and test tasks.
         seed: Seed of the training tasks.
         protocol: "maml": y = A sin(x - phase), A in [0.1, 5], phase in [0, pi], x in [-5, 5], all uniform. "reptile":

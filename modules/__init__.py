@@ -3,6 +3,7 @@
 from modules.anil import ANIL
 from modules.backbones import Backbone, Conv4
 from modules.base import Learner
+from modules.baseline_plus_plus import BaselinePlusPlus
 from modules.boil import BOIL
 from modules.es_maml import ESMAML
 from modules.fine_tuned_protonet import FineTunedProtoNet
@@ -16,6 +17,8 @@ from modules.mlp import MLP
 from modules.outer_loop import OuterLoop
 from modules.pretrained import PreTrained
 from modules.protonet import ProtoNet
+from modules.relation_embedding import RelationEmbedding
+from modules.relation_network import RelationNetwork
 from modules.reptile import Reptile
 from modules.resnet12 import ResNet12
 from modules.timm_backbone import Timm
@@ -29,6 +32,7 @@ __all__ = [
     "MAML",
     "MLP",
     "Backbone",
+    "BaselinePlusPlus",
     "Conv4",
     "FineTunedProtoNet",
     "FromScratch",
@@ -38,6 +42,8 @@ __all__ = [
     "OuterLoop",
     "PreTrained",
     "ProtoNet",
+    "RelationEmbedding",
+    "RelationNetwork",
     "Reptile",
     "ResNet12",
     "Timm",

@@ -18,11 +18,13 @@ class Backbone(nn.Module):
         feature_dim: D, the length of a feature vector.
         input_shape: (C, H, W) that it takes, or (D,) where it takes vectors; () where it does not say.
         frozen: Whether it stays as it is.
+        map_shape: (C, h, w) of the feature maps that its features are, flattened; None where they are no maps.
     """
 
     feature_dim: int
     input_shape: tuple[int, ...] = ()
     frozen: bool = False
+    map_shape: tuple[int, int, int] | None = None
 
     def embed(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) to features (B, D)."""
@@ -104,6 +106,7 @@ class Conv4(Backbone):
         self.blocks = nn.Sequential(*blocks)
         self.reduce = reduce
         self.feature_dim = filters if reduce == "mean" else filters * size * size
+        self.map_shape = None if reduce == "mean" else (filters, size, size)
         self.input_shape = (in_channels, image_size, image_size)
         self._begin(weights, frozen)
 

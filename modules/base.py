@@ -195,6 +195,8 @@ class Learner(EvaluatedMethod):
             check_trainable(self)
             self.input_spec = data.input_spec()
             self.check_unseen(stage)  # what a backbone's file was trained on
+        if hasattr(data, "use_examples"):
+            data.use_examples(self.group_size)
         if hasattr(data, "use_features"):
             data.use_features(frozen_embedding(self.backbone))
 

@@ -58,6 +58,11 @@ def _check_tasks(learner: "Learner", data: Any, stage: str) -> None:
             f"{name} is a method of {' and '.join(learner.objectives)}, but {data_name}'s tasks are {objective}: set "
             "model to one that does both, such as MAML, or data to other tasks."
         )
+    if stage == "fit" and learner.trains_on == "examples" and not data.has_examples:
+        raise ValueError(
+            f"{name} trains on labelled examples, and {data_name} gives tasks alone: set model to a method that trains "
+            "on tasks, such as ProtoNet, or data to images."
+        )
     if learner.fixed_way is None:
         return
     if stage == "fit":

@@ -10,13 +10,14 @@ from torch import Tensor, nn
 
 from datamodules.episode import Episode, Task, no_noise
 from datamodules.objective import CLASSIFICATION, Objective
-from modules.backbones import Backbone
+from modules.backbones import Backbone, Conv4
 from modules.class_paths import check_checkpoint_classes
 from modules.frozen_features import embed_images, passes_features
 from modules.functional.networks import (
     Strategy,
     Variables,
     forward_tasks,
+    is_one_batch,
     normalises_by_batch,
     under_prefix,
 )
@@ -42,6 +43,7 @@ class Method(TrainedOn):
     """
 
     trains_on: Literal["tasks", "examples"] = "tasks"  # what a training batch holds; see `ExampleLearner`
+    group_size: int | None = None  # labelled examples of a group, where it trains on these
     inner_steps: int = 0  # of training
     eval_inner_steps: int = 0
     fixed_way: int | None = None  # classes of every task, for a network with an output for each
@@ -50,7 +52,8 @@ class Method(TrainedOn):
     changes_with_step = False  # whether the outer gradient is another function at another `outer_step`
     # whether a task's queries see each other, through batch statistics, in the headline score
     transductive: bool = False
-    default_backbone: ClassVar[dict[str, Any]] = {}  # Conv4's arguments in the backbone that no argument gives
+    default_backbone_class: ClassVar[type[Backbone]] = Conv4  # of the backbone that no argument gives
+    default_backbone: ClassVar[dict[str, Any]] = {}  # its arguments
     # the name under which the loss that `query_loss` returns is logged; another than "loss" where it is no query loss
     training_loss = "loss"
 
@@ -178,10 +181,9 @@ class Method(TrainedOn):
             name: The network, an attribute of the learner, or a layer of one: "network", "network.head".
             x: What the network takes of each task.
         """
-        network = self.get_submodule(name)
-        if self._passes is not None:
+        network, own = self.get_submodule(name), under_prefix(variables, f"{name}.")
+        if self._passes is not None and not is_one_batch(network, own, x.shape[2:]):
             self._passes.add(network, x)
-        own = under_prefix(variables, f"{name}.")
         if self._shares_weights:
             return forward_shared(network, own, x)
         strategy = "loop" if self.task_strategy == "learn2learn" else self.task_strategy

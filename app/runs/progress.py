@@ -15,7 +15,7 @@ from modules import Learner
 
 
 class RunProgress(ProgressBar):
-    """One rich bar with tasks/s, scores and time left; plain lines where stdout is not a terminal.
+    """One rich bar with the rate, scores and time left; plain lines where stdout is not a terminal.
 
     Args:
         throughput: Who counts the tasks.
@@ -71,7 +71,7 @@ class RunProgress(ProgressBar):
             of = f"/{trainer.max_steps:,}" if trainer.max_steps > 0 else ""
             print(
                 f"step {trainer.global_step:,}{of}  {_train_score(trainer)}  val {score_text(score, objective)}"
-                f" (best {score_text(self.best, objective)})  {self.throughput.mean_rate:,.0f} tasks/s",
+                f" (best {score_text(self.best, objective)})  {self.throughput.mean_rate:,.0f} {_unit(trainer)}/s",
                 flush=True,
             )
 
@@ -123,7 +123,7 @@ class RunProgress(ProgressBar):
         if self._bar is None or self._task is None:
             return
         rate = self.throughput.rate or self.throughput.mean_rate
-        shown = f"{rate:,.0f} tasks/s  {_train_score(trainer)}"
+        shown = f"{rate:,.0f} {_unit(trainer)}/s  {_train_score(trainer)}"
         if self.best == self.best:
             shown += f"  best val {score_text(self.best, _objective(trainer))}"
         self._bar.update(self._task, completed=trainer.global_step, shown=shown)
@@ -148,10 +148,18 @@ def _objective(trainer: Trainer) -> Objective:
     return cast(Learner, trainer.lightning_module).objective
 
 
+def _unit(trainer: Trainer) -> str:
+    """What a training batch holds: tasks, or groups of labelled examples."""
+    return "tasks" if cast(Learner, trainer.lightning_module).trains_on == "tasks" else "groups"
+
+
 def _train_score(trainer: Trainer) -> str:
-    objective = _objective(trainer)
-    score = cast(Learner, trainer.lightning_module).train_metrics.get(objective.score_name, float("nan"))
-    return f"train {score_text(float(score), objective, decimals=1)}"
+    """The score of the newest outer step; of a method that adapts to no task in training, its own score or loss."""
+    objective, metrics = _objective(trainer), cast(Learner, trainer.lightning_module).train_metrics
+    for name, value in metrics.items():
+        if name.endswith(objective.score_name):
+            return f"train {score_text(float(value), objective, decimals=1)}"
+    return "  ".join(f"train {name} {float(value):.4f}" for name, value in metrics.items())
 
 
 def _metric(trainer: Trainer, name: str) -> float:
