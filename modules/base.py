@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from datamodules.episode import Episode
 from datamodules.objective import OBJECTIVES
 from modules.accumulation import Accumulation
-from modules.checkpoint_contents import add_contents
+from modules.checkpoint_arguments import plain_arguments
 from modules.cuda_graph import GraphedGradient
 from modules.evaluated_method import EvaluatedMethod
 from modules.finite_check import COLLAPSED, FiniteCheck, stop_training
@@ -22,6 +22,8 @@ from modules.loss_scale import has_collapsed, took_step
 from modules.outer_gradient import OuterGradient, task_means
 from modules.outer_loop import OuterLoop
 from modules.resume_point import (
+    BEGUN,
+    DRAWS,
     apply_outer_settings,
     begin_with_validation,
     check_draws,
@@ -48,8 +50,6 @@ class Learner(EvaluatedMethod):
         network: The network that a method trains.
         outer: The outer loop's settings.
     """
-
-    objectives: tuple[str, ...] = ("classification", "regression")  # what the method can be asked for
 
     def __init__(self, network: nn.Module, outer: OuterLoop) -> None:
         super().__init__(network, outer)
@@ -211,7 +211,9 @@ class Learner(EvaluatedMethod):
             self.float()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what `add_contents` names, and notes a validation that is due.
+        """Adds what a user's image must be turned into and how tasks were computed, and notes a validation that is due.
+
+        A backbone given as a module rather than by the configuration must be given again when loading.
 
         Raises:
             NotFiniteError: If the weights come from a loss or a gradient that was not finite.
@@ -219,7 +221,21 @@ class Learner(EvaluatedMethod):
         self._report_not_finite()
         if self.validation_is_due:
             begin_with_validation(checkpoint)
-        add_contents(self, checkpoint)
+        data = getattr(self.trainer, "datamodule", None)
+        for key, owner in ((self.CHECKPOINT_HYPER_PARAMS_KEY, self), ("datamodule_hyper_parameters", data)):
+            if key in checkpoint:
+                checkpoint[key] = plain_arguments(checkpoint[key], type(owner))
+        if data is not None:
+            checkpoint["input_spec"], checkpoint[DRAWS] = data.input_spec(), data.draws
+        elif self.input_spec:
+            checkpoint["input_spec"] = self.input_spec
+        self.add_trained(checkpoint)
+        checkpoint["objective"] = self.objective.name
+        checkpoint["skipped_steps"], checkpoint[BEGUN] = self.skipped_steps, self.begun_batches
+        checkpoint["train_metrics"] = dict(self.train_metrics)  # logged again where an outer step is begun again
+        if self.task_chunk is not None:  # another way of computing sums in another order
+            checkpoint["task_strategy"], checkpoint["task_chunk"] = self.task_strategy, self.task_chunk
+            checkpoint["layout_asked"] = [self.outer.task_strategy, self.outer.task_chunk]
 
     @property
     def last_step_at(self) -> int:

@@ -2,18 +2,17 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn, Protocol
 
 import torch
+from pytorch_lightning import Trainer
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from datamodules.episode import Episode
 from modules.outer_gradient import OuterGradient
+from modules.outer_loop import OuterLoop
 from modules.ranks import reduced
-
-if TYPE_CHECKING:
-    from modules.base import Learner
 
 LISTED = 5  # task numbers that a message lists
 COLLAPSED = (
@@ -24,6 +23,27 @@ COLLAPSED = (
 
 class NotFiniteError(ArithmeticError):
     """A loss or a gradient is infinite or not a number."""
+
+
+class Trained(Protocol):
+    """What is known of a learner in training."""
+
+    outer: OuterLoop
+
+    @property
+    def trainer(self) -> Trainer:
+        """The Trainer that trains it."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+
+    @property
+    def last_step_at(self) -> int:
+        """The training batches that the newest outer step had behind it."""
+
+    def batch_gradient(self, episode: Episode) -> OuterGradient:
+        """The outer gradient of T tasks."""
 
 
 class FiniteCheck:
@@ -61,7 +81,7 @@ class FiniteCheck:
         return (int(self._first_wrong) or None) if self._first_wrong is not None else None
 
 
-def stop_training(learner: "Learner", step: int, batches: Sequence[Episode] = (), more: str = "") -> NoReturn:
+def stop_training(learner: Trained, step: int, batches: Sequence[Episode] = (), more: str = "") -> NoReturn:
     """Ends a training that is not finite any more; on every rank with the same words.
 
     Args:
@@ -90,7 +110,7 @@ def stop_training(learner: "Learner", step: int, batches: Sequence[Episode] = ()
     raise NotFiniteError(describe(step, tasks, [tasks[i] for i in at_fault.nonzero().flatten().tolist()], more))
 
 
-def _first_task(learner: "Learner", step: int, n_tasks: int) -> int:
+def _first_task(learner: Trained, step: int, n_tasks: int) -> int:
     """The task that an outer step begins with, by the stream: after a resume its batches may have another size."""
     stream = getattr(getattr(learner.trainer, "datamodule", None), "stream", None)
     if stream is None:

@@ -1,20 +1,19 @@
 """Whether data, learner and Trainer fit each other, checked before anything runs."""
 
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
 from modules.functional.per_task import layer_not_batched
 from modules.functional.task_layout import batches_tasks
+from modules.method import Method
+from modules.task_chunks import passes_of_one_task
 from modules.wrapped_module import check_features
 
-if TYPE_CHECKING:
-    from modules.base import Learner
 
-
-def check_fit(learner: "Learner", data: Any, stage: str = "fit") -> None:
+def check_fit(learner: Method, data: Any, stage: str = "fit") -> None:
     """Checks what would otherwise fail in the middle of a run, or silently be something else than asked for.
 
     Args:
@@ -27,7 +26,7 @@ def check_fit(learner: "Learner", data: Any, stage: str = "fit") -> None:
     """
     check_before_reading(learner, data, stage)
     if learner.outer.task_strategy == "batched":
-        _check_batched(learner)
+        _check_batched(learner, data, stage)
     if learner.outer.task_strategy == "learn2learn" and not learner.in_learn2learn:
         name = type(learner).__name__
         raise ValueError(f"outer.task_strategy 'learn2learn' is MAML's, not {name}'s: leave it at 'auto'.")
@@ -35,7 +34,7 @@ def check_fit(learner: "Learner", data: Any, stage: str = "fit") -> None:
         _check_recordable(learner, data)
 
 
-def check_before_reading(learner: "Learner", data: Any, stage: str) -> None:
+def check_before_reading(learner: Method, data: Any, stage: str) -> None:
     """Checks what needs no example to be read: the objective, the tasks' sizes and the shape of an input.
 
     Args:
@@ -50,7 +49,7 @@ def check_before_reading(learner: "Learner", data: Any, stage: str) -> None:
     _check_input(learner, data)
 
 
-def _check_tasks(learner: "Learner", data: Any, stage: str) -> None:
+def _check_tasks(learner: Method, data: Any, stage: str) -> None:
     """Whether the method can do what is asked, in tasks of these sizes."""
     name, data_name, objective = type(learner).__name__, type(data).__name__, data.objective.name
     if objective not in learner.objectives:
@@ -76,7 +75,7 @@ def _check_tasks(learner: "Learner", data: Any, stage: str) -> None:
             )
 
 
-def _check_outputs_of_training(learner: "Learner", data: Any) -> None:
+def _check_outputs_of_training(learner: Method, data: Any) -> None:
     """Whether every training task has as many classes as the network has outputs."""
     name, (fewest, most) = type(learner).__name__, data.train_sizes.n_way
     if fewest < most:
@@ -91,7 +90,7 @@ def _check_outputs_of_training(learner: "Learner", data: Any) -> None:
         )
 
 
-def _check_input(learner: "Learner", data: Any) -> None:
+def _check_input(learner: Method, data: Any) -> None:
     expected, given = learner.input_shape, tuple(data.input_shape)
     if not given:  # known when a checkpoint is loaded, which says what the learner takes
         return
@@ -111,7 +110,7 @@ def _check_input(learner: "Learner", data: Any) -> None:
     )
 
 
-def _options_of_backbone(learner: "Learner", given: tuple[int, ...]) -> list[str]:
+def _options_of_backbone(learner: Method, given: tuple[int, ...]) -> list[str]:
     """What to set so that the backbone takes images of a shape; nothing where it has no such options."""
     backbone = learner.backbone
     if backbone is None:
@@ -135,7 +134,7 @@ def _options_of_data(data: Any, expected: tuple[int, ...]) -> list[str]:
     return ["set " + " ".join(f"--data.{name} {number}" for name, number in changes.items())]
 
 
-def _check_recordable(learner: "Learner", data: Any) -> None:
+def _check_recordable(learner: Method, data: Any) -> None:
     """Whether outer.cuda_graph can record an outer step."""
     if data.train_sizes.vary:
         raise ValueError(
@@ -153,7 +152,7 @@ def _check_recordable(learner: "Learner", data: Any) -> None:
         raise ValueError("outer.cuda_graph needs a GPU: set trainer.accelerator to gpu, or outer.cuda_graph to false.")
 
 
-def check_trainable(learner: "Learner") -> None:
+def check_trainable(learner: Method) -> None:
     """Checks that training has something to change.
 
     Raises:
@@ -174,15 +173,23 @@ def why_nothing_moves(backbone: nn.Module | None) -> str:
     return "its backbone is frozen" if has_some else "its backbone has no parameters"
 
 
-def _check_batched(learner: "Learner") -> None:
-    layer, shape = layer_not_batched(learner.network), learner.input_shape
-    if layer is not None:
-        raise ValueError(
-            f"outer.task_strategy 'batched' cannot compute the network's layer {layer}: leave it at 'auto', which "
-            "then takes 'vmap'."
-        )
-    if shape and not batches_tasks(learner.network, torch.Size(shape)):
-        raise ValueError(
-            "outer.task_strategy 'batched' fails for this network, or computes something else than a loop over the "
-            "tasks, as where a network looks across its batch: leave it at 'auto', which then takes 'vmap'."
-        )
+def _check_batched(learner: Method, data: Any, stage: str) -> None:
+    """Whether outer.task_strategy can be "batched", by a task of the data."""
+    split = {"fit": "train", "validate": "val"}.get(stage, "test")
+    if split not in data.shapes:  # a user's own task
+        return
+    weight = next(learner.parameters())
+    episode = data.episode(split, torch.tensor([0])).map(lambda values: values.to(weight.device))
+    episode = learner.embedded(episode.map_inputs(lambda x: x.to(weight)))
+    for network, shape in passes_of_one_task(learner, learner.with_noise(episode)).networks:
+        layer = layer_not_batched(network)
+        if layer is not None:
+            raise ValueError(
+                f"outer.task_strategy 'batched' cannot compute the network's layer {layer}: leave it at 'auto', which "
+                "then takes 'vmap'."
+            )
+        if not batches_tasks(network, shape):
+            raise ValueError(
+                "outer.task_strategy 'batched' fails for this network, or computes something else than a loop over the "
+                "tasks, as where a network looks across its batch: leave it at 'auto', which then takes 'vmap'."
+            )

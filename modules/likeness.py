@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from modules.functional.likeness import fit_whitening, map_statistics
 from modules.functional.networks import NORMS
-
-if TYPE_CHECKING:
-    from modules.base import Learner
+from modules.method import Method
 
 MOST_LAYERS = 4  # that are looked at beside the embedding
 AT_ONCE = 64  # images
@@ -41,7 +39,7 @@ class LikenessFeatures:
         are those of all classes together, as new classes have none of their own.
     """
 
-    def __init__(self, learner: "Learner", state: State | None = None) -> None:
+    def __init__(self, learner: Method, state: State | None = None) -> None:
         known = learner.backbone if learner.backbone is not None else learner.network
         self._network = deepcopy(known).float().eval().requires_grad_(False)
         self._layers = _looked_at(self._network)

@@ -17,7 +17,6 @@ from modules.functional.networks import (
     Strategy,
     Variables,
     forward_tasks,
-    is_one_batch,
     normalises_by_batch,
     under_prefix,
 )
@@ -42,6 +41,7 @@ class Method(TrainedOn):
         outer: The outer loop's settings.
     """
 
+    objectives: tuple[str, ...] = ("classification", "regression")  # what the method can be asked for
     trains_on: Literal["tasks", "examples"] = "tasks"  # what a training batch holds; see `ExampleLearner`
     group_size: int | None = None  # labelled examples of a group, where it trains on these
     inner_steps: int = 0  # of training
@@ -182,7 +182,7 @@ class Method(TrainedOn):
             x: What the network takes of each task.
         """
         network, own = self.get_submodule(name), under_prefix(variables, f"{name}.")
-        if self._passes is not None and not is_one_batch(network, own, x.shape[2:]):
+        if self._passes is not None:
             self._passes.add(network, x)
         if self._shares_weights:
             return forward_shared(network, own, x)

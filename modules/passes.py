@@ -23,7 +23,7 @@ class Passes:
 
     Attributes:
         features: The numbers that convolutions and linear layers have put out: what the computation costs.
-        networks: The networks that do not take all tasks as one batch, with the shapes of their examples, each once.
+        networks: The networks and the shapes of their examples, each once.
         sets_of_weights: The most tasks that a network was applied to at once: more than there are where a method
             computes several sets of weights for each.
     """

@@ -1,7 +1,6 @@
 """Checks of a Trainer: learners step by themselves, and each device computes with a whole copy of one."""
 
-from typing import TYPE_CHECKING
-
+from pytorch_lightning import Trainer
 from pytorch_lightning.accelerators import Accelerator, CPUAccelerator, CUDAAccelerator
 from pytorch_lightning.strategies import (
     DDPStrategy,
@@ -14,11 +13,8 @@ from pytorch_lightning.strategies import (
 
 from datamodules.episode import Episode
 
-if TYPE_CHECKING:
-    from pytorch_lightning import Trainer
 
-
-def check_trainer(trainer: "Trainer") -> None:
+def check_trainer(trainer: Trainer) -> None:
     """Checks what Lightning would ignore, or fail on later and in other words.
 
     Args:

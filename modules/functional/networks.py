@@ -36,7 +36,9 @@ def forward_tasks(network: nn.Module, variables: Mapping[str, Tensor], x: Tensor
     Raises:
         NotImplementedError: If "batched" meets an operation that has no such form.
     """
-    variables, per_task = _by_owner(network, variables)
+    layout = _layout(network, variables.keys())
+    variables = {n: _shared(v) if n in layout.buffers and v.dim() > layout.dims[n] else v for n, v in variables.items()}
+    per_task = {name for name, value in variables.items() if value.dim() > layout.dims[name]}
     if not per_task and is_per_example(network, x.shape[2:]):
         return call_with(network, variables, x.flatten(0, 1)).unflatten(0, x.shape[:2])  # (T, B, *output_shape)
     if strategy == "batched":
@@ -57,24 +59,6 @@ def forward_tasks(network: nn.Module, variables: Mapping[str, Tensor], x: Tensor
         task_variables = dict(variables) | {name: values[t] for name, values in tasks.items()}
         outputs.append(call_with(network, task_variables, task_x))
     return torch.stack(outputs)  # (T, B, *output_shape)
-
-
-def is_one_batch(network: nn.Module, variables: Mapping[str, Tensor], input_shape: torch.Size) -> bool:
-    """Whether all tasks' examples are one ordinary batch, as all weights are shared and no example sees another.
-
-    Args:
-        network: As in `forward_tasks`.
-        variables: As there.
-        input_shape: Of one example.
-    """
-    return not _by_owner(network, variables)[1] and is_per_example(network, input_shape)
-
-
-def _by_owner(network: nn.Module, variables: Mapping[str, Tensor]) -> tuple[Variables, set[str]]:
-    """The variables with one copy of each buffer that was expanded, and the names of those of which tasks have one."""
-    layout = _layout(network, variables.keys())
-    given = {n: _shared(v) if n in layout.buffers and v.dim() > layout.dims[n] else v for n, v in variables.items()}
-    return given, {name for name, value in given.items() if value.dim() > layout.dims[name]}
 
 
 def _forward_batched(network: nn.Module, variables: Mapping[str, Tensor], per_task: set[str], x: Tensor) -> Tensor:
