@@ -109,8 +109,8 @@ class RelationModule(nn.Module):
     def __init__(self, map_shape: tuple[int, int, int], hidden: int, running_stats: bool) -> None:
         super().__init__()
         (channels, *sides), layers = map_shape, []
+        padding = int(min(sides) < SMALLEST_UNPADDED)
         for before in (2 * channels, channels):
-            padding = int(min(sides) < SMALLEST_UNPADDED)
             layers += normalised_convolution(before, channels, padding, running_stats)
             sides = [side + 2 * padding - 2 for side in sides]
             if min(sides) > 1:
