@@ -19,8 +19,6 @@ from datamodules.objective import CLASSIFICATION, OBJECTIVES, Objective
 from datamodules.sampling import DRAWS
 from modules.scores import N_TASKS
 
-PROTOCOL_NAMES = {"n_way": "way", "k_shot": "shot", "n_query": "query", "inner_steps": "steps"}
-
 
 @dataclass
 class RunFacts:
@@ -82,7 +80,7 @@ def collect_results(
         **{name: value for name, value in scores.items() if "_after_" not in name},
         "n_tasks": n_tasks,
         "draws": facts.draws,
-        "protocol": {PROTOCOL_NAMES.get(name, name): value for name, value in protocol.items()},
+        "protocol": protocol,
         "adaptation_curve": {str(step): scores[name] for step, name in curve},
         "checkpoint": facts.checkpoint,
         "global_step": facts.global_step,
@@ -109,12 +107,12 @@ def readable(results: dict[str, Any]) -> str:
     kinds = [kind for kind in ("transductive", "inductive") if f"{objective.score_name}_{kind}" in results]
     stated = [f"{results['n_tasks']:,} task{'' if results['n_tasks'] == 1 else 's'}"]
     if objective is CLASSIFICATION:
-        stated.append(f"{protocol.get('way')}-way {protocol.get('shot')}-shot")
+        stated += [f"{protocol['n_way']}-way {protocol['k_shot']}-shot"] if "n_way" in protocol else []
         stated += [f"trained {protocol['outputs']}-way"] if "outputs" in protocol else []
         kind = "transductive" if protocol.get("transductive") else "inductive"
         stated += [] if kinds else [kind]
     else:
-        stated.append(f"{protocol.get('shot')}-shot {objective.name}")
+        stated.append(f"{protocol['k_shot']}-shot {objective.name}" if "k_shot" in protocol else objective.name)
     leaks = f"; but {protocol['leaks']}" if protocol.get("leaks") else ""
     if not kinds:
         return f"{score} ({', '.join(stated)}){leaks}"

@@ -29,7 +29,7 @@ def test_a_test_of_fewer_ways_states_both_numbers(maml: str, run, option: str):
     assert ended.code == 0, ended.err
     assert "3-way 1-shot, trained 5-way, transductive" in ended.out
     protocol = json.loads(Path("runs/maml_glyphs_5w1s/test_0/results.json").read_text())["protocol"]
-    assert (protocol["way"], protocol["train_n_way"], protocol["outputs"]) == (3, 5, 5)
+    assert (protocol["n_way"], protocol["train_n_way"], protocol["outputs"]) == (3, 5, 5)
 
 
 def test_validate_and_predict_take_fewer_ways_too(maml: str, run):

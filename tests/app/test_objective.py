@@ -36,7 +36,7 @@ def test_an_accuracy_is_a_percentage():
 
 
 def test_a_line_of_regression_states_both_protocols_where_they_differ():
-    results = {"split": "test", "objective": "regression", "n_tasks": 600, "protocol": {"shot": 10, "way": 1}}
+    results = {"split": "test", "objective": "regression", "n_tasks": 600, "protocol": {"k_shot": 10, "n_way": 1}}
     results |= {"mse": 0.0123, "ci95": 0.001}
     assert readable(results) == "test mse 0.0123 +- 0.0010 (600 tasks, 10-shot regression)"
     both = {"mse_transductive": 0.02, "ci95_transductive": 0.01, "mse_inductive": 0.0123, "ci95_inductive": 0.001}
@@ -46,9 +46,15 @@ def test_a_line_of_regression_states_both_protocols_where_they_differ():
 
 
 def test_results_of_earlier_versions_are_of_classification():
-    results = {"split": "val", "n_tasks": 5, "protocol": {"way": 5, "shot": 1}, "accuracy": 0.5, "ci95": 0.1}
+    results = {"split": "val", "n_tasks": 5, "protocol": {"n_way": 5, "k_shot": 1}, "accuracy": 0.5, "ci95": 0.1}
     assert objective_of(results) is CLASSIFICATION
     assert readable(results) == "val accuracy 50.00% +- 10.00% (5 tasks, 5-way 1-shot, inductive)"
+
+
+def test_a_line_leaves_out_a_size_that_the_protocol_does_not_state():
+    results = {"split": "test", "n_tasks": 5, "protocol": {}, "accuracy": 0.5, "ci95": 0.1, "mse": 0.5}
+    assert readable(results) == "test accuracy 50.00% +- 10.00% (5 tasks, inductive)"
+    assert readable(results | {"objective": "regression"}) == "test mse 0.5000 +- 0.1000 (5 tasks, regression)"
 
 
 @pytest.mark.parametrize("kind", [RunCheckpoint, EarlyStopping])

@@ -64,7 +64,7 @@ def test_results_are_of_the_error(trained):
     assert "accuracy" not in results
     assert list(results["adaptation_curve"]) == ["0", "1", "2", "3", "5", "10"]
     assert results["adaptation_curve"]["10"] == results["mse"]
-    expected = {"data": "Sinusoid", "way": 1, "shot": 10, "query": 10, "protocol": "maml", "oracle": False}
+    expected = {"data": "Sinusoid", "n_way": 1, "k_shot": 10, "n_query": 10, "protocol": "maml", "oracle": False}
     assert {name: results["protocol"][name] for name in expected} == expected
 
 

@@ -68,8 +68,9 @@ def test_results_state_what_they_depend_on(trained):
     assert 0 <= results["accuracy"] <= 1
     assert results["ci95"] > 0
     assert results["n_tasks"] == 6
-    protocol = {name: results["protocol"][name] for name in ("way", "shot", "query", "steps", "transductive")}
-    assert protocol == {"way": 5, "shot": 1, "query": 5, "steps": 3, "transductive": True}
+    expected = {"n_way": 5, "k_shot": 1, "n_query": 5, "inner_steps": 3, "transductive": True}
+    assert {name: results["protocol"][name] for name in expected} == expected
+    assert not {"way", "shot", "query", "steps"} & results["protocol"].keys()
     assert results["accuracy"] == results["accuracy_transductive"]
     assert results["accuracy_inductive"] != results["accuracy_transductive"]
     assert results["global_step"] == 8
@@ -154,5 +155,5 @@ def test_wandb_gets_configuration_curves_and_result(trained, wandb_contents):
     assert any("val/episode/count" in row or "val/episode" in row for row in history)
     results = json.loads((trained.run / "results.json").read_text())
     assert summary["test/accuracy"] == pytest.approx(results["accuracy"])
-    assert summary["test/protocol/way"] == 5
+    assert summary["test/protocol/n_way"] == 5
     assert f"run-{(trained.run / 'wandb_id').read_text().strip()}.wandb" == path.name

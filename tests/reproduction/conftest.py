@@ -39,7 +39,7 @@ best.touch()
     "accuracy": 0.98 + seed / 1000, "ci95": 0.003, "n_tasks": 600, "global_step": steps,
     "accuracy_transductive": 0.98 + seed / 1000, "ci95_transductive": 0.003,
     "accuracy_inductive": 0.95, "ci95_inductive": 0.004,
-    "protocol": {"transductive": "maml" in name, "way": 5}, "checkpoint": str(best),
+    "protocol": {"transductive": "maml" in name, "n_way": 5}, "checkpoint": str(best),
     "wall_time": 60.0, "tasks_per_second": 70.0, "device": "cpu", "precision": "32-true",
     "versions": {"torch": "2.11.0", "quickstudy": "abc"}, "trained_by": [{"commit": "ab"}], "seed": seed,
 }))

@@ -105,7 +105,14 @@ RESULTS = {
     "accuracy_inductive": 0.58765,
     "ci95_inductive": 0.0065432,
     "n_tasks": 1234,
-    "protocol": {"data": "MiniImageNet", "way": 5, "shot": 1, "query": 15, "steps": 10, "transductive": True},
+    "protocol": {
+        "data": "MiniImageNet",
+        "n_way": 5,
+        "k_shot": 1,
+        "n_query": 15,
+        "inner_steps": 10,
+        "transductive": True,
+    },
     "checkpoint": "runs/x/0/checkpoints/best-step=400.ckpt",
 }
 
@@ -138,7 +145,7 @@ def test_a_card_states_the_numbers_of_the_results_file() -> None:
     for stated in (
         "test accuracy 61.23% +- 0.54% (1,234 tasks, 5-way 1-shot, transductive); 58.77% +- 0.65% inductive",
         "the inductive figure, 58.77% +- 0.65%",
-        "query = 15, steps = 10, transductive = True",
+        "n_way = 5, k_shot = 1, n_query = 15, inner_steps = 10, transductive = True",
         "Trained on MiniImageNet for 60,000 outer steps (n_way = 5, k_shot = 1, n_query = 15).",
         "| 1 | owl | 4 |",
         "7 support images",
