@@ -1,19 +1,16 @@
 """`predict` on a user's own images: predictions.csv, a contact sheet, and what can be said of them in a few lines."""
 
-import csv
-import io
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from app.own_classes.calibration import Calibration, calibration_for
 from app.own_classes.contact_sheet import save_contact_sheets
 from app.own_classes.likeness import UNLIKE, Likeness, likeness_for
 from app.runs.folder import RunFolder
-from app.whole_file import write_whole
+from app.runs.prediction_rows import gather_predictions, write_predictions
 from modules import Learner
 from modules.classifier import check_classes
 
@@ -69,7 +66,7 @@ class Answers(Callback):
         self.checkpoint: dict[str, Any] = {}
         self.calibration: Calibration | None = None
         self.likeness: Likeness | None = None
-        self._answers: list[tuple[int, tuple[list[float], float | None]]] = []
+        self._said: dict[int, tuple[list[float], float | None]] = {}  # by this rank, of each image
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data: SupportQuery = trainer.datamodule  # type: ignore[attr-defined]
@@ -94,26 +91,22 @@ class Answers(Callback):
         probabilities, likeness = outputs["answers"][0].tolist(), [None] * len(batch.query_x[0])
         if self.likeness is not None:
             likeness = self.likeness.of(cast(Learner, pl_module), batch.task, batch.query_x).tolist()
-        self._answers += list(enumerate(zip(probabilities, likeness, strict=True), start=first))
+        self._said |= dict(enumerate(zip(probabilities, likeness, strict=True), start=first))
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        gathered = [self._answers]
-        if trainer.world_size > 1:
-            gathered = [[] for _ in range(trainer.world_size)]
-            torch.distributed.all_gather_object(gathered, self._answers)
-        if trainer.is_global_zero:
+        said = gather_predictions(trainer, self._said)
+        if said is not None:
             data: SupportQuery = trainer.datamodule  # type: ignore[attr-defined]
-            self._write(data, dict(pair for rank in gathered for pair in rank))
+            self._write(data, said)
 
     def _write(self, data: "SupportQuery", said: dict[int, tuple[list[float], float | None]]) -> None:
         threshold, line = self._threshold(data)
-        answers = [_answer(data, number, *said[number], threshold, self.unlike_below) for number in sorted(said)]
-        table, sheet = self.run.path / "predictions.csv", self.run.path / "contact_sheet.png"
-        write_answers(table, answers, data.class_names)
-        pages = save_contact_sheets(sheet, data.support_files, answers)
+        answers = [_answer(data, number, *told, threshold, self.unlike_below) for number, told in said.items()]
+        path = write_predictions(self.run.path, *answer_table(answers, data.class_names))
+        pages = save_contact_sheets(self.run.path / "contact_sheet.png", data.support_files, answers)
         print(line)
         print(self._line_of_likeness())
-        print(f"{summary(answers)}: {table}")
+        print(f"{summary(answers)}: {path}")
         if warning := contradiction(answers, self.accuracy if self.unsure_below is None else 0.0):
             print(warning)
         print(f"contact sheet: {', '.join(str(page) for page in pages)}")
@@ -165,35 +158,31 @@ def _answer(
     return Answer(file, label, guess, probabilities, truth, likeness, "; ".join(reasons), original)
 
 
-def write_answers(path: Path, answers: list[Answer], class_names: tuple[str, ...]) -> None:
-    """Writes predictions.csv: what is said of each file, how sure that is, and the folder's class if any.
+def answer_table(answers: list[Answer], class_names: tuple[str, ...]) -> tuple[list[str], list[list[Any]]]:
+    """The columns and rows of predictions.csv: what is said of each file, how sure that is, and the folder's class.
 
     The columns are file, label, guess, its probability, the likeness to the training data, why the label is unsure, and
-    each class's probability.
-
-    Where images are copies of support images, a last column names those. Names that are no UTF-8 keep their bytes.
+    each class's probability; then the class in whose folder an image lies, where one lies in one, and the support image
+    that it is a copy of, where one is.
 
     Args:
-        path: The file.
         answers: One row each.
         class_names: In the order of the probabilities.
     """
     known = any(answer.truth is not None for answer in answers)
     copies = any(answer.copy_of is not None for answer in answers)
-    columns = [f"p({name})" for name in class_names]  # a class may be called "label"
-    text = io.StringIO(newline="")
-    writer = csv.writer(text)
     head = ["file", "label", "guess", "probability", "likeness", "reason"]
+    each_class = [f"p({name})" for name in class_names]  # a class may be called "label"
     last = [name for name, there in (("folder", known), ("copy_of", copies)) if there]
-    writer.writerow([*head, *columns, *last])
+    rows = []
     for answer in answers:
         highest, *each = [f"{p:.4f}" for p in (max(answer.probabilities), *answer.probabilities)]
         likeness = "" if answer.likeness is None else f"{answer.likeness:.4f}"
         truth = [answer.truth or ""] if known else []
         original = [answer.copy_of or ""] if copies else []
         told = [answer.file, answer.label, answer.guess, highest, likeness, answer.reason]
-        writer.writerow([*told, *each, *truth, *original])
-    write_whole(path, text.getvalue())
+        rows.append([*told, *each, *truth, *original])
+    return [*head, *each_class, *last], rows
 
 
 def summary(answers: list[Answer]) -> str:

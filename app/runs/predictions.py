@@ -1,13 +1,12 @@
 """predictions.csv: a learner's answer for every query of the test tasks."""
 
-import csv
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from app.runs.folder import RunFolder
+from app.runs.prediction_rows import gather_predictions, write_predictions
 from app.runs.score_text import score_text
 from datamodules.episode import Episode
 from datamodules.objective import CLASSIFICATION, REGRESSION, Objective
@@ -69,11 +68,7 @@ class PredictionsFile(Callback):
     def __init__(self, run: RunFolder, objective: Objective) -> None:
         self.run = run
         self.table = TABLES[objective.name]()
-        self.rows: list[Row] = []
-
-    @property
-    def path(self) -> Path:
-        return self.run.path / "predictions.csv"
+        self.rows: dict[tuple[int, int], Row] = {}  # of this rank, by task and query
 
     def on_predict_batch_end(
         self,
@@ -84,30 +79,14 @@ class PredictionsFile(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self.rows += self.table.rows(trainer.datamodule, outputs, batch)  # type: ignore[attr-defined]
+        rows = self.table.rows(trainer.datamodule, outputs, batch)  # type: ignore[attr-defined]
+        self.rows |= {(row[0], row[1]): row for row in rows}
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._write(self._part(trainer.global_rank), self.rows)
-        trainer.strategy.barrier("predictions")
-        if trainer.is_global_zero:
-            parts = [self._part(rank) for rank in range(trainer.world_size)]
-            rows: list[Row] = [tuple(row) for part in parts for row in _read(part)]
-            self._write(self.path, sorted(rows, key=lambda row: (int(row[0]), int(row[1]))))
-            for part in parts:
-                part.unlink()
-            found = f", {self.table.summary(rows)}" if rows else ""
-            print(f"{len(rows):,} {'query' if len(rows) == 1 else 'queries'}{found}: {self.path}")
-
-    def _part(self, rank: int) -> Path:
-        return self.run.path / f"predictions.rank{rank}.part"
-
-    def _write(self, path: Path, rows: list[Row]) -> None:
-        with path.open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(("task_id", "query", *self.table.columns))
-            writer.writerows(rows)
-
-
-def _read(path: Path) -> list[list[str]]:
-    with path.open(newline="") as file:
-        return list(csv.reader(file))[1:]
+        gathered = gather_predictions(trainer, self.rows)
+        if gathered is None:
+            return
+        rows = list(gathered.values())
+        path = write_predictions(self.run.path, ("task_id", "query", *self.table.columns), rows)
+        found = f", {self.table.summary(rows)}" if rows else ""
+        print(f"{len(rows):,} {'query' if len(rows) == 1 else 'queries'}{found}: {path}")
