@@ -178,6 +178,7 @@ class Learner(EvaluatedMethod):
         self._newest_classifier.forget()
         self._leave_other_precision()
         self._evaluation_chunks.size = None
+        self.mean_scores, self.task_scores = {}, ([], {})
         if stage == "fit":
             self._finite.forget()
             self.train_metrics = {}

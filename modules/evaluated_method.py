@@ -31,7 +31,7 @@ class EvaluatedMethod(Method):
         self._newest_classifier = NewestClassifier()
         self._chunks = TaskChunks(say=self._say)  # of training
         self._evaluation_chunks = TaskChunks(say=self._say)
-        self.mean_scores: list[MeanScore] = []  # of the newest validation or test, over all ranks
+        self.mean_scores: dict[str, list[MeanScore]] = {}  # of the newest "val" and "test", over all ranks
         self.task_scores: tuple[list[int], dict[str, list[float]]] = ([], {})  # of the newest test: see `TaskScores`
         self._layout_is_kept = False  # by training, or by a checkpoint: another way of computing sums in another order
 
@@ -101,8 +101,8 @@ class EvaluatedMethod(Method):
             start = stop
 
     def _log_scores(self, prefix: str, prog_bar: bool = False) -> None:
-        self.mean_scores = self._scores.means()
-        self.log_dict(logged(prefix, self.mean_scores, self.objective.score_name, self.device), prog_bar=prog_bar)
+        self.mean_scores[prefix] = means = self._scores.means()
+        self.log_dict(logged(prefix, means, self.objective.score_name, self.device), prog_bar=prog_bar)
 
     @outside_inference_mode
     def on_test_epoch_start(self) -> None:

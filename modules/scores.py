@@ -36,6 +36,11 @@ class Score(NamedTuple):
         step = "" if self.after_step is None else f"_after_{self.after_step}"
         return self.name + step + (f"_{self.protocol}" if self.protocol else "")
 
+    @property
+    def has_interval(self) -> bool:
+        """Whether the interval of its mean is told: not of losses, nor of the steps on the way."""
+        return self.after_step is None and self.name != "loss"
+
     def interval_label(self, main: str) -> str:
         """The name of its interval's half-width: "ci95" of the evaluation's main score, and so by each protocol.
 
@@ -131,6 +136,6 @@ def logged(prefix: str, means: list[MeanScore], main: str, device: torch.device)
     for score, value, ci95, n_tasks in means:
         values[f"{prefix}/{score.label}"] = value
         values[f"{prefix}/{N_TASKS}"] = n_tasks
-        if ci95 is not None and score.after_step is None and score.name != "loss":
+        if ci95 is not None and score.has_interval:
             values[f"{prefix}/{score.interval_label(main)}"] = ci95
     return {name: torch.tensor(value, dtype=torch.float64, device=device) for name, value in values.items()}

@@ -10,10 +10,10 @@ from pytorch_lightning import Trainer
 from app.runs.files import NOT_NOTED, RunFiles
 from app.runs.folder import RunFolder
 from app.runs.results import RunFacts, collect_results, device_name, readable, write_results
+from app.runs.task_scores import write_task_scores
 from app.runs.throughput import Throughput
 from datamodules.base import EpisodeDataModule
 from modules import Learner
-from modules.scores import N_TASKS
 
 
 class Evaluated(Protocol):
@@ -53,18 +53,19 @@ def report(evaluated: Evaluated, split: str, checkpoint: str | None) -> None:
         checkpoint: What was evaluated; None: the current weights.
     """
     trainer, data = evaluated.trainer, evaluated.datamodule
-    metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-    n_tasks = int(metrics.get(f"{split}/{N_TASKS}", 0))
-    if n_tasks == 0:
+    means = evaluated.model.mean_scores.get(split, [])
+    if not means:
         print(f"No {split} task was scored: no results.json is written (see trainer.limit_{split}_batches).")
         return
     protocol = {**data.protocol(), **evaluated.model.protocol(), **_more_outputs(evaluated, split)}
-    results = collect_results(split, metrics, n_tasks, protocol, _facts(evaluated, checkpoint))
+    results = collect_results(split, means, protocol, _facts(evaluated, checkpoint))
     if trainer.fast_dev_run:  # type: ignore[attr-defined]  # Lightning sets it without declaring it
         print(readable(results))
         print("trainer.fast_dev_run only tries that everything runs: no results.json is written.")
         return
     write_results(evaluated.run.path / "results.json", results)
+    if split == "test":
+        write_task_scores(evaluated.run.path / "scores.csv", *evaluated.model.task_scores)
     for logger in trainer.loggers:
         if hasattr(logger, "add_results"):
             logger.add_results(results)

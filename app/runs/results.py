@@ -17,7 +17,7 @@ from app.runs.score_text import score_text
 from app.whole_file import write_whole
 from datamodules.objective import CLASSIFICATION, OBJECTIVES, Objective
 from datamodules.sampling import DRAWS
-from modules.scores import N_TASKS
+from modules.scores import MeanScore
 
 
 @dataclass
@@ -53,35 +53,31 @@ class RunFacts:
     trained_by: list[dict[str, str | None]] = field(default_factory=list)
 
 
-def collect_results(
-    split: str, metrics: dict[str, float], n_tasks: int, protocol: dict[str, Any], facts: RunFacts
-) -> dict[str, Any]:
+def collect_results(split: str, means: list[MeanScore], protocol: dict[str, Any], facts: RunFacts) -> dict[str, Any]:
     """The content of results.json; an interval is None where there is none, as of one task.
 
     Args:
-        split: "test" or "val": the metrics' prefix.
-        metrics: What the learner logged, e.g. `test/accuracy`, in [0, 1], or `test/mse`.
-        n_tasks: Tasks that were scored, over all ranks.
+        split: "test" or "val".
+        means: What was measured, of one task or more.
         protocol: The data's and the learner's protocols together.
         facts: What the result depends on.
     """
-    scores: dict[str, float | None] = {
-        name.removeprefix(f"{split}/"): value for name, value in metrics.items() if name.startswith(f"{split}/")
-    }
-    scores.pop(N_TASKS, None)
-    score_name = OBJECTIVES[facts.objective].score_name
-    for suffix in ("", "_transductive", "_inductive"):
-        if score_name + suffix in scores:
-            scores.setdefault(f"ci95{suffix}", None)
-    curve = sorted((int(name.rpartition("_")[2]), name) for name in scores if "_after_" in name)
+    main, scores, curve = OBJECTIVES[facts.objective].score_name, dict[str, float | None](), dict[str, float]()
+    for score, value, ci95, _ in means:
+        if score.after_step is not None:
+            curve[str(score.after_step)] = value
+            continue
+        scores[score.label] = value
+        if score.has_interval:
+            scores[score.interval_label(main)] = ci95
     results: dict[str, Any] = {
         "split": split,
         "objective": facts.objective,
-        **{name: value for name, value in scores.items() if "_after_" not in name},
-        "n_tasks": n_tasks,
+        **scores,
+        "n_tasks": means[0].n_tasks,
         "draws": facts.draws,
         "protocol": protocol,
-        "adaptation_curve": {str(step): scores[name] for step, name in curve},
+        "adaptation_curve": curve,
         "checkpoint": facts.checkpoint,
         "global_step": facts.global_step,
         "seed": facts.seed,

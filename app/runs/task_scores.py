@@ -13,12 +13,12 @@ from torch import Tensor
 from app.errors import UsageError, one_line_errors
 from app.runs.score_text import score_text
 from app.whole_file import write_whole
-from datamodules.episode import CLASSIFICATION, OBJECTIVES, REGRESSION, Objective
+from datamodules.objective import CLASSIFICATION, OBJECTIVES, REGRESSION, Objective
 
 TASK = "task"  # the column of the task numbers
 
 
-class TaskScores(NamedTuple):
+class TaskTable(NamedTuple):
     """The scores of N tasks.
 
     Args:
@@ -79,7 +79,7 @@ def _listed(values: Tensor | Sequence[float]) -> list[Any]:
     return values.tolist() if isinstance(values, Tensor) else list(values)
 
 
-def read_task_scores(path: Path) -> TaskScores:
+def read_task_scores(path: Path) -> TaskTable:
     """Reads what `write_task_scores` wrote.
 
     Raises:
@@ -111,7 +111,7 @@ def read_task_scores(path: Path) -> TaskScores:
         tasks[task] = values
     task_id = sorted(tasks)
     columns = {name: [tasks[task][name] for task in task_id] for name in names}
-    return TaskScores(
+    return TaskTable(
         torch.tensor(task_id), {name: torch.tensor(column, dtype=torch.float64) for name, column in columns.items()}
     )
 
@@ -139,14 +139,14 @@ def paired_difference(first: Path, second: Path, score: str = "accuracy") -> Pai
     return PairedDifference(float(difference.mean()), ci95, n_tasks)
 
 
-def _check_score(score: str, *files: tuple[Path, TaskScores]) -> None:
+def _check_score(score: str, *files: tuple[Path, TaskTable]) -> None:
     missing = [path for path, found in files if score not in found.scores]
     if missing:
         known = "; ".join(f"{path} has {', '.join(found.scores)}" for path, found in files)
         raise ValueError(f"there is no score {score!r} in {' and '.join(map(str, missing))}: {known}.")
 
 
-def _check_tasks(*files: tuple[Path, TaskScores]) -> None:
+def _check_tasks(*files: tuple[Path, TaskTable]) -> None:
     (first, ours), (second, theirs) = ((path, set(found.task_id.tolist())) for path, found in files)
     if other := ours ^ theirs:
         lowest = min(other)

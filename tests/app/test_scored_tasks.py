@@ -10,6 +10,7 @@ import torch
 
 from app.runs.results import RunFacts, collect_results, readable
 from datamodules.sampling import DRAWS
+from modules.scores import MeanScore, Score
 
 RUN = Path("runs/maml_glyphs_5w1s/0")
 LAST = RUN / "checkpoints" / "last.ckpt"
@@ -110,8 +111,10 @@ def test_one_way_classification_is_refused(run, tiny, option):
 
 
 def test_a_result_without_an_interval_says_only_its_score():
-    metrics = {"test/accuracy": 0.5, "test/accuracy_transductive": 0.5, "test/accuracy_inductive": 0.25}
+    found = {Score("accuracy"): 0.5, Score("accuracy", protocol="transductive"): 0.5}
+    found[Score("accuracy", protocol="inductive")] = 0.25
+    means = [MeanScore(score, value, None, 1) for score, value in found.items()]
     protocol = {"n_way": 5, "k_shot": 1, "transductive": True}
-    results = collect_results("test", metrics | {"test/n_tasks": 1.0}, 1, protocol, FACTS)
+    results = collect_results("test", means, protocol, FACTS)
     assert (results["ci95"], results["ci95_inductive"], results["n_tasks"]) == (None, None, 1)
     assert readable(results) == "test accuracy 50.00% (1 task, 5-way 1-shot, transductive); 25.00% inductive"
