@@ -51,11 +51,12 @@ class Passes:
     @contextmanager
     def counting(self, learner: nn.Module) -> Iterator[None]:
         """Inside it, what the layers of a learner put out is counted; nothing is drawn from torch's generators."""
+        layers = {layer for layer in learner.modules() if isinstance(layer, (nn.Conv2d, nn.Linear))}
 
         def count(layer: nn.Module, inputs: Any, output: Tensor) -> None:
-            self.features += output.numel()
+            if layer in layers:  # a network's copy has its hooks too: one on which something is tried is no pass
+                self.features += output.numel()
 
-        layers = [layer for layer in learner.modules() if isinstance(layer, (nn.Conv2d, nn.Linear))]
         hooks = [layer.register_forward_hook(count) for layer in layers]
         gpus = {value.device for value in learner.parameters() if value.device.type == "cuda"}
         try:

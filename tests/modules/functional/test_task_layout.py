@@ -4,47 +4,36 @@ import pytest
 import torch
 from torch import nn
 
-from modules.backbones import Backbone, Conv4
+from modules.backbones import Conv4
 from modules.functional.per_task import layer_not_batched
-from modules.functional.task_layout import CPU_FEATURES, batches_tasks, choose_chunk, choose_strategy, count_features
+from modules.functional.task_layout import CPU_FEATURES, batches_tasks, choose_chunk
 from tests.learnable_images import TwoBlocks
 
 
-def chunk(network: nn.Module, n_tasks: int, examples: int, size: int) -> int:
-    """For as many examples in the support set as in the query set."""
-    images = torch.empty(n_tasks, examples // 2, 1, size, size)
-    return choose_chunk(network, images, images)
-
-
-def test_features_are_counted_layer_by_layer() -> None:
-    network = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(3 * 36, 7))
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    assert count_features(network, torch.Size((1, 8, 8))) == 3 * 6 * 6 + 7
-    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
-    assert not any(layer._forward_hooks for layer in network.modules())
-
-
-def test_chunks_are_even_and_bound_the_features() -> None:
-    per_task = 80 * (count_features(Conv4(), torch.Size((1, 28, 28))) or 0)
+@pytest.mark.parametrize("features", [1, 4_000, 80 * 16_960, CPU_FEATURES, 3 * CPU_FEATURES])
+def test_chunks_are_even_and_bound_the_features(features: int) -> None:
     for n_tasks in (2, 32, 512):
-        at_once = chunk(Conv4(), n_tasks, 80, 28)
-        assert at_once * per_task <= CPU_FEATURES
+        at_once = choose_chunk(n_tasks, features, "cpu")
+        assert at_once == 1 or at_once * features <= CPU_FEATURES
         n_chunks = -(-n_tasks // at_once)
         assert (n_chunks - 1) * at_once < n_tasks <= n_chunks * at_once  # none is empty
-        assert n_chunks == 1 or n_tasks * per_task > (n_chunks - 1) * CPU_FEATURES  # and there are no more than needed
+        fitting = max(1, CPU_FEATURES // features)
+        assert (n_chunks - 1) * fitting < n_tasks  # and there are no more than needed
 
 
-def test_small_tasks_are_computed_at_once_and_large_ones_alone() -> None:
-    assert chunk(TwoBlocks(), 8, 80, 8) == 8
-    assert chunk(Conv4(filters=64, image_size=84, downsample="pool"), 4, 80, 84) == 1
+def test_a_task_of_unknown_cost_is_computed_with_all_others() -> None:
+    assert choose_chunk(30, 0, "cpu") == 30
+
+
+def test_on_a_gpu_all_tasks_are_computed_at_once() -> None:
+    assert choose_chunk(512, CPU_FEATURES, "cuda") == 512
 
 
 @pytest.mark.parametrize(
-    ("network", "n_tasks", "expected"),
-    [(TwoBlocks(), 8, "batched"), (TwoBlocks(), 1, "loop"), (TwoBlocks(activation=nn.PReLU), 8, "vmap")],
+    ("network", "expected"), [(TwoBlocks(), True), (TwoBlocks(activation=nn.PReLU), False)], ids=["usual", "prelu"]
 )
-def test_the_strategy(network: Backbone, n_tasks: int, expected: str) -> None:
-    assert choose_strategy(network, n_tasks, torch.Size((1, 8, 8))) == expected
+def test_the_usual_layers_are_batched(network: nn.Module, expected: bool) -> None:
+    assert batches_tasks(network, torch.Size((1, 8, 8))) is expected
 
 
 class AcrossTheBatch(nn.Module):
@@ -111,7 +100,7 @@ def test_a_network_whose_tasks_would_see_each_other_is_found_out(kind: type[nn.M
     torch.manual_seed(seed)
     network = kind()
     assert layer_not_batched(network) is None
-    assert choose_strategy(network, 3, torch.Size((4,))) == "vmap"
+    assert not batches_tasks(network, torch.Size((4,)))
 
 
 class TakesFloat32(nn.Module):
@@ -151,17 +140,8 @@ def test_a_deep_network_is_not_suspected(seed: int) -> None:
     assert batches_tasks(Conv4(filters=8, image_size=28), torch.Size((1, 28, 28)))
 
 
-def test_a_network_whose_features_cannot_be_counted_takes_all_tasks_at_once() -> None:
-    assert count_features(LooksAtValues(), torch.Size((4,))) is None
-    examples = torch.rand(30, 2, 4)
-    assert choose_chunk(LooksAtValues(), examples, examples) == 30
-    assert choose_strategy(LooksAtValues(), 30, torch.Size((4,))) == "batched"
-
-
-def test_counting_leaves_a_network_as_it_is_that_uses_a_layer_twice() -> None:
-    layer = nn.Linear(4, 4)
-    assert count_features(nn.Sequential(layer, layer), torch.Size((4,))) == 8
-    assert layer.weight.device.type == "cpu"
+def test_a_network_that_looks_at_its_values_is_batched() -> None:
+    assert batches_tasks(LooksAtValues(), torch.Size((4,)))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
@@ -171,8 +151,3 @@ def test_finding_out_leaves_the_network_as_it_is(dtype: torch.dtype, running_sta
     before = {name: value.clone() for name, value in network.state_dict().items()}
     assert batches_tasks(network, torch.Size((1, 28, 28)))
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
-
-
-def test_on_a_gpu_all_tasks_are_computed_at_once() -> None:
-    images = torch.empty(512, 40, 1, 28, 28, device="meta")  # as good as a GPU for what is not computed
-    assert choose_chunk(Conv4(), images, images) == 512
