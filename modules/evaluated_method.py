@@ -62,7 +62,7 @@ class EvaluatedMethod(Method):
     def _lay_out(self, chunks: TaskChunks, episode: Episode) -> None:
         """Decides at the first episode how tasks are computed, as far as no setting and no checkpoint says it."""
         if chunks.size is None:
-            n_tasks, first = len(episode.task_id), self.with_noise(episode.tasks(0, 1))
+            n_tasks, first = len(episode.task_id), self.with_noise(self.embedded(episode.tasks(0, 1)))
             passes = passes_of_one_task(self, first)
             chunks.size = self.outer.task_chunk or choose_chunk(n_tasks, passes.features, episode.query_x.device.type)
             if self.outer.task_strategy == "auto" and not self._layout_is_kept:
@@ -128,8 +128,13 @@ class EvaluatedMethod(Method):
             probabilities, or in regression the value.
         """
         check_episode(episode)
-        self._lay_out(self._evaluation_chunks, self.embedded(episode))
-        chunks = self._evaluation_chunks(lambda tasks: self._newest_classifier(self, self.temperature, tasks), episode)
+        self.eval()
+        self._lay_out(self._evaluation_chunks, episode)
+
+        def answer(tasks: Episode) -> Tensor:
+            return self._newest_classifier(self, self.classifier, self.temperature, tasks)
+
+        chunks = self._evaluation_chunks(answer, episode)
         fields = {"task_id": episode.task_id, "class_id": episode.task.classes, "query_y": episode.query_y}
         return fields | {"answers": torch.cat([answers for answers, _ in chunks])}
 

@@ -1,5 +1,7 @@
 """The classifier of the newest task, kept while a single task's queries come in several batches."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -20,15 +22,26 @@ class NewestClassifier:
         self._task: Task | None = None
         self._state: object = None
 
-    def __call__(self, learner: Method, temperature: float, tasks: Episode) -> Tensor:
-        """To each task's queries (T, Q, n_way), by the classifier made last where it is of the same single task.
+    def __call__(
+        self, learner: Method, make: Callable[[Task], Classifier], temperature: float, tasks: Episode
+    ) -> Tensor:
+        """Answers each task's queries, by the classifier made last where it is of the same single task.
 
         It is made anew where weights, buffers or temperature have changed since.
+
+        Args:
+            learner: The learner.
+            make: Makes its classifier of T tasks.
+            temperature: The classifier's.
+            tasks: T tasks.
+
+        Returns:
+            (T, Q, n_way).
         """
         state, embedded = _state_of(learner, temperature), learner.embedded(tasks)
         if self._classifier is None or self._state != state or not self._is_of(tasks.task):
             self.forget()
-            self._classifier = Classifier(learner, embedded.task, temperature)
+            self._classifier = make(embedded.task)
             self._task, self._state = tasks.task, state
         return self._classifier(embedded.query_x)
 

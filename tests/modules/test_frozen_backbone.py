@@ -10,7 +10,7 @@ import torch
 from datamodules.settings import Loading
 from modules import MAML, Conv4, Learner, OuterLoop, ProtoNet, Reptile, ResNet12
 from modules.weights import weights_follow, weights_will_follow
-from tests.learnable_images import TwoBlocks, make_data
+from tests.learnable_images import TwoBlocks, make_data, make_episode
 from tests.training_runs import checkpoints, make_trainer, state_of
 
 
@@ -176,3 +176,23 @@ def test_a_learner_is_loaded_without_the_file_that_it_began_from(tmp_path: Path)
     make_trainer(*checkpoints(tmp_path), max_steps=4, val_check_interval=4).fit(Asks(), datamodule=make_data())
     assert Asks.load_from_checkpoint(tmp_path / "after-step=4.ckpt", weights_only=True).asked
     assert not Asks().asked
+
+
+def test_images_that_are_asked_about_are_embedded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside those of the one task that is tried, to find out how tasks are computed."""
+    learner, embedded = LEARNERS["maml"]().eval(), []
+    backbone = learner.backbone
+    assert backbone is not None
+    embed = backbone.embed
+
+    def noting(images: torch.Tensor) -> torch.Tensor:
+        embedded.append(len(images))
+        return embed(images)
+
+    monkeypatch.setattr(backbone, "embed", noting)
+    episode = make_episode(5, torch.float32, n_query=4)
+    learner.predict_step(episode, 0)
+    assert sum(embedded) == (5 + 1) * 3 * (2 + 4)
+    embedded.clear()
+    learner.predict_step(episode, 1)
+    assert sum(embedded) == 5 * 3 * (2 + 4)
