@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 import modules
-from datamodules.episode import Support
+from datamodules.episode import Task
 from modules import Learner
 from tests.learnable_images import TwoBlocks, make_episode
 
@@ -29,9 +29,9 @@ def make_small(kind: Callable[..., Learner], running_stats: bool) -> Learner:
     return kind(**named).double().eval()
 
 
-def support_and_queries() -> tuple[Support, Tensor]:
+def support_and_queries() -> tuple[Task, Tensor]:
     """One task of unequal shots, 3, 1 and 2; and twelve queries."""
     episode = make_episode(1, k_shot=3, n_query=4)
     chosen = torch.tensor([0, 1, 2, 3, 6, 7])
     assert episode.task.y[0, chosen].tolist() == [0, 0, 0, 1, 2, 2]
-    return Support(episode.task.x[:, chosen], episode.task.y[:, chosen]), episode.query_x
+    return Task.of(episode.task.x[:, chosen], episode.task.y[:, chosen], N_WAY), episode.query_x

@@ -70,7 +70,7 @@ def test_boil_is_a_plain_loop_that_moves_the_backbone(episode: Episode, strategy
 @pytest.mark.parametrize(("kind", "moves"), [(ANIL, "network.head."), (BOIL, "network.backbone.")])
 def test_the_inner_loop_moves_its_part_alone(episode: Episode, kind: type[MAML], moves: str) -> None:
     learner = make(kind, "loop", eval_inner_steps=2).eval()
-    *_, state = learner.adapt(learner.variables(), episode.task, 3, 2, None)
+    *_, state = learner.adapt(learner.variables(3), episode.task, 2)
     assert set(state) == {name for name, _ in learner.named_parameters() if name.startswith(moves)}
     scores = score_tasks(learner, episode, both_protocols=True)
     assert {"accuracy_after_0", "accuracy_after_2", "accuracy_inductive"} <= scores.keys()

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from datamodules.episode import Episode
+from datamodules.episode import Episode, Task
 from datamodules.objective import REGRESSION
 from modules import MLP, FromScratch, OuterLoop, PreTrained
 from tests.learnable_images import TwoBlocks, arrays, make_episode
@@ -50,8 +50,7 @@ def curves(n_tasks: int) -> Episode:
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(n_tasks, 10, 1, generator=generator, dtype=torch.float64)
     y = torch.rand(n_tasks, 1, generator=generator, dtype=torch.float64) * x.squeeze(-1)
-    zeros = torch.zeros(n_tasks, 1, dtype=torch.int64)
-    return Episode(x[:, :6], y[:, :6], x[:, 6:], y[:, 6:], torch.arange(n_tasks), zeros)
+    return Episode(Task.of(x[:, :6], y[:, :6], 1), x[:, 6:], y[:, 6:], torch.arange(n_tasks))
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -61,10 +60,13 @@ def test_pre_training_is_ordinary_training_on_all_examples(strategy: str) -> Non
     learner.objective = REGRESSION
     network, episode = copy.deepcopy(learner.network), curves(3)
     x, y = torch.cat([episode.task.x, episode.query_x], 1), torch.cat([episode.task.y, episode.query_y], 1)
-    F.mse_loss(network(x.flatten(0, 1)).squeeze(-1), y.flatten()).backward()
-    gradients = learner.batch_gradient(episode).gradients
+    loss = F.mse_loss(network(x.flatten(0, 1)).squeeze(-1), y.flatten())
+    loss.backward()
+    gradient = learner.batch_gradient(episode)
     for name, parameter in network.named_parameters():
-        torch.testing.assert_close(gradients[f"network.{name}"], parameter.grad)
+        torch.testing.assert_close(gradient.gradients[f"network.{name}"], parameter.grad)
+    assert gradient.metrics.keys() == {"joint_loss"}  # no task is adapted to, so that there is no query loss
+    torch.testing.assert_close(gradient.metrics["joint_loss"], loss.detach())
 
 
 def test_a_pre_trained_network_is_fine_tuned_in_evaluation() -> None:

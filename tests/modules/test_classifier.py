@@ -17,7 +17,7 @@ BOTH_STATISTICS = pytest.mark.parametrize("running_stats", [False, True])
 @pytest.mark.parametrize("kind", LEARNERS)
 def test_other_queries_change_nothing(kind: type[Learner], running_stats: bool) -> None:
     support, queries = support_and_queries()
-    classifier = Classifier(make_small(kind, running_stats), support, N_WAY)
+    classifier = Classifier(make_small(kind, running_stats), support)
     answers = classifier.logits(queries)
     order = torch.randperm(queries.shape[1], generator=torch.Generator().manual_seed(0))
     assert torch.equal(classifier.logits(queries), answers)
@@ -106,7 +106,7 @@ def test_a_temperature_divides_the_logits() -> None:
 def test_more_classes_than_outputs_are_refused(kind: type[Learner]) -> None:
     support, _ = support_and_queries()
     with pytest.raises(ValueError, match=r"with 2 outputs, but there are 3 classes: train with --data.n_way 3"):
-        Classifier(kind(n_way=2, backbone=TwoBlocks()).double(), support, N_WAY)  # type: ignore[call-arg]
+        Classifier(kind(n_way=2, backbone=TwoBlocks()).double(), support)  # type: ignore[call-arg]
 
 
 class _LooksAcross(nn.Module):
@@ -122,5 +122,5 @@ def test_a_network_that_looks_across_its_batch_in_another_way_goes_query_by_quer
     backbone.layers.append(_LooksAcross())  # type: ignore[operator, union-attr]
     fresh = MAML(N_WAY, backbone).double().eval()  # type: ignore[arg-type]
     assert not can_share_a_batch(fresh.network, queries.shape[2:])
-    classifier = Classifier(fresh, support, N_WAY)
+    classifier = Classifier(fresh, support)
     torch.testing.assert_close(classifier.logits(queries)[:, 3:4], classifier.logits(queries[:, 3:4]))

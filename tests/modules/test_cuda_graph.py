@@ -36,7 +36,7 @@ def test_another_shape_of_episode_is_recorded_anew() -> None:
     plain = MAML(3, TwoBlocks(), 0.1, 2, outer=dataclasses.replace(learner.outer, cuda_graph=False)).cuda()
     plain.load_state_dict(learner.state_dict())
     for n_tasks in (4, 2, 4):
-        episode = type(e := make_episode(n_tasks, torch.float32))(*(field.cuda() for field in e))
+        episode = make_episode(n_tasks, torch.float32).map(lambda field: field.cuda())
         assert learner._graphed is not None
         replayed, computed = learner._graphed(episode), plain.batch_gradient(episode)
         for name, gradient in computed.gradients.items():
@@ -49,12 +49,12 @@ def test_weights_that_moved_or_were_frozen_are_recorded_anew(monkeypatch: pytest
 
     def record(graphed: GraphedGradient, episode: Episode) -> None:
         recorded.append(graphed)
-        graphed._episode = Episode(*(field.clone() for field in episode))
+        graphed._episode = episode.map(torch.clone)
         graphed._gradient, graphed._graph = OuterGradient({}, {}, {}), SimpleNamespace(replay=lambda: None)  # type: ignore[assignment]
 
     monkeypatch.setattr(GraphedGradient, "_record", record)
     network, episode = TwoBlocks(), make_episode(2)
-    graphed = GraphedGradient(lambda _: OuterGradient({}, {}, {}), lambda: dict(network.named_parameters()))
+    graphed = GraphedGradient(lambda _: OuterGradient({}, {}, {}), lambda: list(network.parameters()))
     weight = next(network.parameters())
     for change in (
         lambda: None,

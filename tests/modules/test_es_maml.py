@@ -127,6 +127,5 @@ def test_no_derivative_is_taken(episode: Episode, monkeypatch: pytest.MonkeyPatc
     learner = make()
     assert learner.batch_gradient(episode).gradients["network.head.weight"].norm() > 0
     learner.eval()
-    noise = learner.draw_noise(episode.task_id, 6, 2)
-    *_, state = learner.adapt(learner.variables(), episode.task, 3, 2, noise)
+    *_, state = learner.adapt(learner.variables(len(episode.task_id)), learner.with_noise(episode).task, 2)
     assert not torch.equal(state["network.head.weight"][0], learner.state_dict()["network.head.weight"])

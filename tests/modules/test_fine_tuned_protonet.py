@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.optim import Adam
 
 from datamodules.augmentation import Augmentation, augment
-from datamodules.episode import Support
+from datamodules.episode import Task
 from modules import FineTunedProtoNet, Learner, OuterLoop, ProtoNet
 from tests.learnable_images import TwoBlocks, make_data, make_episode
 from tests.scored_tasks import score_tasks
@@ -67,18 +67,18 @@ def fine_tuned(
 def test_every_state_is_a_plain_loops(strategy: str, frozen_layer: bool, distance: str) -> None:
     learner, episode = make_learner(strategy=strategy, distance=distance).eval(), make_episode(3)
     next(learner.network.parameters()).requires_grad = not frozen_layer
-    params, support = learner.variables(), Support(episode.task.x, LABELS)
-    noise = learner.draw_noise(episode.task_id, 6, STEPS)
-    assert noise is not None
+    params, noise = learner.variables(3), learner.draw_noise(episode.task_id, 6, STEPS)
+    assert noise.shape == (3, STEPS, 6, 8)
+    task = Task.of(episode.task.x, LABELS, 3)._replace(noise=noise)
     with torch.no_grad():  # as in evaluation
-        states = list(learner.adapt(params, support, 3, STEPS, noise))
+        states = list(learner.adapt(params, task, STEPS))
         logits = [learner.predict(params, state, episode.query_x) for state in states]
     assert len(states) == STEPS + 1
     for t in range(3):
-        views = [augment(support.x[t, None], noise[t, None, step], AUGMENTATION)[0] for step in range(STEPS)]
-        networks = fine_tuned(learner.network, support.x[t], LABELS[t], views, distance)
+        views = [augment(task.x[t, None], noise[t, None, step], AUGMENTATION)[0] for step in range(STEPS)]
+        networks = fine_tuned(learner.network, task.x[t], LABELS[t], views, distance)
         for network, state, ours in zip(networks, states, logits, strict=True):
-            expected = logits_of(network, support.x[t], LABELS[t], episode.query_x[t], distance).detach()
+            expected = logits_of(network, task.x[t], LABELS[t], episode.query_x[t], distance).detach()
             torch.testing.assert_close(ours[t], expected, rtol=1e-6, atol=1e-8)
             for name, value in network.named_parameters():
                 if value.requires_grad:
@@ -90,11 +90,11 @@ def test_every_state_is_a_plain_loops(strategy: str, frozen_layer: bool, distanc
 def test_without_augmentation_the_support_set_itself_is_classified() -> None:
     learner, episode = make_learner(support_augmentation=Augmentation()).eval(), make_episode(1)
     noise = learner.draw_noise(episode.task_id, 6, STEPS)
-    assert noise is None
-    *_, state = learner.adapt(learner.variables(), episode.task, 3, STEPS, noise)
+    assert noise.shape == (1, 0)
+    *_, state = learner.adapt(learner.variables(1), episode.task, STEPS)
     x, y = episode.task.x[0], episode.task.y[0]
     network = fine_tuned(learner.network, x, y, [x] * STEPS)[-1]
-    ours = learner.predict(learner.variables(), state, episode.query_x)[0]
+    ours = learner.predict(learner.variables(1), state, episode.query_x)[0]
     torch.testing.assert_close(ours, logits_of(network, x, y, episode.query_x[0]))
 
 
@@ -102,9 +102,9 @@ def test_a_class_is_changed_alike_in_a_step_and_otherwise_in_the_next() -> None:
     augmentation = Augmentation(crop=0.5, per="class")
     learner = cast(FineTunedProtoNet, make_learner(support_augmentation=augmentation))
     image = make_episode(1).task.x[:, :1].expand(3, 6, 1, 8, 8)
-    noise = learner.draw_noise(torch.arange(3), 6, 2)
-    assert noise is not None
-    first, second = (learner._changed(Support(image, LABELS), noise[:, step]) for step in (0, 1))
+    task = Task.of(image, LABELS, 3)._replace(noise=learner.draw_noise(torch.arange(3), 6, 2))
+    assert task.noise.shape == (3, 2, 6, 8)
+    first, second = (learner._changed(task, step) for step in (0, 1))
     for views, labels in zip(first, LABELS, strict=True):
         alike = (views[:, None] == views[None]).flatten(2).all(2)  # (S, S)
         assert torch.equal(alike, labels[:, None] == labels[None])
@@ -152,8 +152,8 @@ def test_a_users_classifier_is_fine_tuned_to_any_number_of_classes() -> None:
     learner, episode = make_learner(), make_episode(1, n_way=7)
     noise = learner.draw_noise(torch.zeros(1, dtype=torch.int64), 14, STEPS)
     probabilities = learner.classifier(episode.task)(episode.query_x)
-    *_, state = learner.adapt(learner.variables(), episode.task, 7, STEPS, noise)
-    expected = learner.predict(learner.variables(), state, episode.query_x).float().softmax(-1)
+    *_, state = learner.adapt(learner.variables(1), episode.task._replace(noise=noise), STEPS)
+    expected = learner.predict(learner.variables(1), state, episode.query_x).float().softmax(-1)
     torch.testing.assert_close(probabilities, expected)
 
 

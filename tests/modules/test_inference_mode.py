@@ -11,7 +11,7 @@ from torch.func import functional_call, grad, vmap
 from app.trainer_options import DEFAULTS
 from datamodules import Sinusoid
 from datamodules.base import EpisodeDataModule
-from datamodules.episode import Support
+from datamodules.episode import Task
 from datamodules.settings import Evaluation, Loading
 from modules import ANIL, MAML, MLP, Learner, ProtoNet
 from modules.evaluation import answers_after
@@ -81,18 +81,16 @@ def test_functions_are_scored_as_on_the_command_line(kind: Callable[..., Learner
 class ByTorchFunc(ANIL):
     """ANIL whose one step is `torch.func.grad`'s, which in inference mode is zero without a word."""
 
-    def adapt(
-        self, params: Variables, support: Support, n_way: int, steps: int, noise: Tensor | None
-    ) -> Iterator[Variables]:
-        features = self.forward_network(params, support.x, "backbone")  # (T, S, D)
+    def adapt(self, params: Variables, task: Task, steps: int) -> Iterator[Variables]:
+        features = self.run(params, "network.backbone", task.x)  # (T, S, D)
         head = self.network.get_submodule("head")
-        own = {name.removeprefix("network.head."): value for name, value in self.fast(params).items()}
+        own = {name.removeprefix("network.head."): value for name, value in self.fast_params(params).items()}
 
         def loss(weights: Variables, x: Tensor, y: Tensor) -> Tensor:
             return self.objective.loss(functional_call(head, weights, (x,)), y).mean()
 
         yield {f"network.head.{name}": value.expand(len(features), *value.shape) for name, value in own.items()}
-        gradients = vmap(grad(loss), (None, 0, 0))(own, features, support.y)
+        gradients = vmap(grad(loss), (None, 0, 0))(own, features, task.y)
         yield {f"network.head.{name}": own[name] - self.inner_lr * step for name, step in gradients.items()}
 
 
@@ -140,9 +138,9 @@ def test_a_user_may_ask_in_inference_mode() -> None:
     learner, episode = make(MAML, 3), make_episode(2, torch.float32)
 
     def answers() -> list[Tensor]:
-        given = type(episode)(*(field.clone() for field in episode))  # in inference mode, tensors of it
+        given = episode.map(torch.clone)  # in inference mode, tensors of it
         classifier = learner.classifier(given.task)
-        after = answers_after(learner, given.task_id, given.support, given.query_x, [0, 1])
+        after = answers_after(learner, given.task_id, given.task, given.query_x, [0, 1])
         return [classifier(given.query_x), *after.values()]
 
     outside = answers()

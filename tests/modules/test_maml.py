@@ -98,7 +98,7 @@ def test_frozen_parameters_stay_and_the_rest_learns_as_learn2learns_does(episode
     features = torch.stack([learner.network.backbone(x) for x in episode.task.x])  # type: ignore[operator]
     queries = torch.stack([learner.network.backbone(x) for x in episode.query_x])  # type: ignore[operator]
     head = copy.deepcopy(learner.network.head)
-    on_features = episode._replace(support_x=features, query_x=queries)
+    on_features = episode._replace(task=episode.task._replace(x=features), query_x=queries)
     reference_losses(learner, head, on_features, 0.3, 2).mean().backward()  # type: ignore[arg-type]
     ours = learner.batch_gradient(episode).gradients
     assert ours.keys() == {"network.head.weight", "network.head.bias"}
@@ -113,7 +113,7 @@ def differentiable_query_loss(learner: MAML, episode: Episode, first_order: bool
     names = [name for name, _ in learner.named_parameters()]
 
     def query_losses(*values: Tensor) -> Tensor:
-        return learner.query_loss(dict(zip(names, values, strict=True)), episode, None)[0]
+        return learner.query_loss(dict(zip(names, values, strict=True)), episode)[0]
 
     values = [value.detach().requires_grad_() for value in learner.parameters()]
     return gradcheck(query_losses, values, raise_exception=False)
@@ -139,7 +139,7 @@ def test_evaluation_takes_its_own_steps_and_step_size(episode: Episode, strategy
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_adapt_yields_the_state_before_and_after_every_step(episode: Episode, strategy: str, steps: int) -> None:
     learner = make_maml(strategy)
-    states = list(learner.adapt(learner.variables(3), episode.task, 3, steps, None))
+    states = list(learner.adapt(learner.variables(3), episode.task, steps))
     assert len(states) == steps + 1
     for name, value in learner.named_parameters():
         assert torch.equal(states[0][name], value.expand(3, *value.shape))

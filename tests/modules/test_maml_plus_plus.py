@@ -70,11 +70,16 @@ def plain_losses(learner: MAMLPlusPlus, episode: Episode, weights: list[float]) 
 def test_gradients_are_those_of_a_plain_loop(episode: Episode, strategy: str, outer_step: int) -> None:
     learner = make(strategy, outer_step=outer_step)
     weights = {0: [1 / 3] * 3, 4: [0.2, 0.2, 0.6], 10: [0.0, 0.0, 1.0]}[outer_step]
-    plain_losses(learner, episode, weights).mean().backward()
+    losses = plain_losses(learner, episode, weights)
+    losses.mean().backward()
     expected = {n: p.grad for n, p in learner.named_parameters() if p.grad is not None and p.grad.norm() > 0}
-    ours = learner.batch_gradient(episode).gradients
+    gradient = learner.batch_gradient(episode)
+    ours = gradient.gradients
     assert {name for name, gradient in ours.items() if gradient.norm() > 0} == expected.keys()
     naive_maml.assert_gradients({name: ours[name] for name in expected}, expected)
+    torch.testing.assert_close(gradient.metrics["multi_step_loss"], losses.mean().detach())
+    after_all_steps = plain_losses(learner, episode, [0.0, 0.0, 1.0]).mean().detach()
+    torch.testing.assert_close(gradient.metrics["loss"], after_all_steps)
 
 
 def test_scales_of_batch_normalisation_are_learned_by_step_and_in_the_outer_loop_alone() -> None:
@@ -83,7 +88,7 @@ def test_scales_of_batch_normalisation_are_learned_by_step_and_in_the_outer_loop
     assert {"norms.backbone/layers/1.0.weight", "norms.backbone/layers/4.1.bias"} <= trained
     assert "network.backbone.layers.1.weight" in trained  # the last step's
     assert len(trained) == 4 * STEPS + 4 + 4  # scales and shifts, the other weights, and the step sizes of those
-    assert not any(".layers.1." in name or ".layers.4." in name for name in learner.fast(learner.variables()))
+    assert not any(".layers.1." in name or ".layers.4." in name for name in learner.fast_params(learner.variables(1)))
 
 
 @pytest.mark.parametrize("strategy", ["batched", "vmap", "loop"])
@@ -134,7 +139,7 @@ def test_the_weights_of_the_steps_are_the_authors(progress: float, expected: flo
 
 def test_steps_beyond_those_of_training_are_as_the_last(episode: Episode) -> None:
     learner = make(eval_inner_steps=STEPS + 2).eval()
-    states = list(learner.adapt(learner.variables(), episode.task, 3, STEPS + 2, None))
+    states = list(learner.adapt(learner.variables(len(episode.task_id)), episode.task, STEPS + 2))
     scale = "network.backbone.layers.1.weight"
     assert [scale in state for state in states] == [True, True, True, False, False, False]
     assert torch.equal(states[1][scale], states[0][scale])

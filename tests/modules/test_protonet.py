@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from datamodules.episode import Support
+from datamodules.episode import Task
 from datamodules.settings import Evaluation
 from modules import ProtoNet
 from tests.learnable_images import TwoBlocks, make_data, make_episode
@@ -39,8 +39,8 @@ LABELS = torch.tensor([[0, 0, 1, 1, 2, 2], [2, 0, 1, 2, 2, 2], [1, 1, 0, 2, 0, 1
 
 def test_logits_are_a_naive_double_loop_also_with_unequal_shots() -> None:
     learner, episode = make_protonet().eval(), make_episode(3)
-    (prototypes,) = learner.adapt(learner.variables(), Support(episode.task.x, LABELS), 3, 0, None)
-    logits = learner.predict(learner.variables(), prototypes, episode.query_x)
+    (prototypes,) = learner.adapt(learner.variables(3), Task.of(episode.task.x, LABELS, 3), 0)
+    logits = learner.predict(learner.variables(3), prototypes, episode.query_x)
     assert logits.std() > 0.1
     for t in range(3):
         support, queries = learner.network(episode.task.x[t]), learner.network(episode.query_x[t])
@@ -49,7 +49,7 @@ def test_logits_are_a_naive_double_loop_also_with_unequal_shots() -> None:
 
 def test_training_embeds_support_and_query_as_one_batch() -> None:
     learner, episode = make_protonet(), make_episode(3)
-    losses, logits = learner.query_loss(learner.variables(3), episode, None)
+    losses, logits = learner.query_loss(learner.variables(3), episode)
     for t in range(3):
         network = copy.deepcopy(learner.network).train()
         embeddings = network(torch.cat([episode.task.x[t], episode.query_x[t]]))
@@ -93,15 +93,15 @@ def test_a_prediction_does_not_change_with_the_other_queries(running_stats: bool
     torch.testing.assert_close(together, one_by_one)
     assert learner.sees_other_queries is not running_stats
     if running_stats:
-        (prototypes,) = learner.adapt(learner.variables(), episode.task, 3, 0, None)
-        scored = learner.predict(learner.variables(), prototypes, episode.query_x)
+        (prototypes,) = learner.adapt(learner.variables(3), episode.task, 0)
+        scored = learner.predict(learner.variables(3), prototypes, episode.query_x)
         torch.testing.assert_close(scored.softmax(-1).float(), one_by_one)
 
 
 def test_cosine_logits_are_scaled_cosines() -> None:
     learner, episode = ProtoNet(TwoBlocks(running_stats=True), distance="cosine").double().eval(), make_episode(2)
-    (prototypes,) = learner.adapt(learner.variables(), episode.task, 3, 0, None)
-    logits = learner.predict(learner.variables(), prototypes, episode.query_x)
+    (prototypes,) = learner.adapt(learner.variables(2), episode.task, 0)
+    logits = learner.predict(learner.variables(2), prototypes, episode.query_x)
     for t in range(2):
         for q, query in enumerate(learner.network(episode.query_x[t])):
             for n, prototype in enumerate(prototypes[t]):

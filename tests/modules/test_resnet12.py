@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from modules import MAML, OuterLoop, ResNet12
 from modules.functional.networks import Strategy, for_each_task, forward_tasks
-from modules.functional.task_layout import choose_strategy
+from modules.functional.task_layout import batches_tasks
 from tests.learnable_images import make_episode
 
 SMALL = (4, 6, 8, 10)
@@ -77,7 +77,7 @@ def test_every_strategy_computes_the_same_without_drawing(running_stats: bool, d
 
 def test_dropout_does_not_keep_tasks_from_being_batched() -> None:
     network = ResNet12(image_size=16, widths=SMALL)
-    assert choose_strategy(network, 4, torch.Size((3, 16, 16))) == "batched"
+    assert batches_tasks(network, torch.Size((3, 16, 16)))
     assert cast(Any, network.blocks[0]).drop.training
 
 
@@ -98,9 +98,8 @@ def test_maml_differentiates_through_it_twice(strategy: Strategy) -> None:
     learner = MAML(3, backbone, 0.1, outer=OuterLoop(task_strategy=strategy))
 
     grey = make_episode(2, torch.float32)
-    pad = (4, 4, 4, 4)
-    x = {name: functional.pad(getattr(grey, name), pad).expand(-1, -1, 3, -1, -1) for name in ("support_x", "query_x")}
-    gradients, _ = learner.outer_gradients(learner.variables(2), grey._replace(**x), None)
+    coloured = grey.map_inputs(lambda x: functional.pad(x, (4, 4, 4, 4)).expand(-1, -1, 3, -1, -1))
+    gradients, _ = learner.outer_gradients(learner.variables(2), coloured)
     assert all(gradient.isfinite().all() and gradient.any() for gradient in gradients.values())
 
 

@@ -16,13 +16,13 @@ NO_MEMORY = "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't al
 OUT_OF_MEMORY = """
 import resource, torch
 from modules import MAML, OuterLoop
-from datamodules.episode import Episode
+from datamodules.episode import Episode, Task
 
 n = 24
 generator = torch.Generator().manual_seed(0)
 labels = torch.arange(5).expand(n, 5).repeat(1, 2)
 images = torch.rand(n, 10, 1, 28, 28, generator=generator)
-episode = Episode(images, labels, images.flip(1), labels.flip(1), torch.arange(n), labels[:, :5])
+episode = Episode(Task.of(images, labels, 5), images.flip(1), labels.flip(1), torch.arange(n))
 
 def gradient(chunk):
     torch.manual_seed(0)

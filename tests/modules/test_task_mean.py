@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from modules.evaluation import TaskScores
+from modules.scores import Score, TaskScores, logged
 from modules.task_mean import TaskMean
 from tests.rank_group import RankGroup
 
@@ -34,10 +34,10 @@ def test_one_task_has_no_interval() -> None:
 
 @pytest.mark.parametrize(("n_tasks", "interval"), [(1, set()), (2, {"val/ci95"})])
 def test_the_scores_of_an_evaluation_say_of_how_many_tasks(n_tasks: int, interval: set[str]) -> None:
-    scores = TaskScores(["loss"], torch.device("cpu"))
-    scores.update({"loss": torch.rand(n_tasks)})
-    found = scores.compute("val", ("loss",))
-    assert found.keys() == {"val/loss", "val/n_tasks"} | interval
+    scores, device = TaskScores(torch.device("cpu")), torch.device("cpu")
+    scores.update(torch.arange(n_tasks), {Score("loss"): torch.rand(n_tasks), Score("mse"): torch.rand(n_tasks)})
+    found = logged("val", scores.means(), "mse", device)
+    assert found.keys() == {"val/loss", "val/mse", "val/n_tasks"} | interval
     assert found["val/n_tasks"].item() == n_tasks
 
 

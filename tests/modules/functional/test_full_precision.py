@@ -71,10 +71,10 @@ def test_protonets_distances_under_autocast_are_those_of_its_embeddings(distance
     learner.scale = nn.Parameter(torch.tensor(10.0))
     episode = make_episode(2, k_shot=2, n_query=3)
     support, query = episode.task.x.float(), episode.query_x.float()
-    params = learner.variables()
+    params = learner.variables(2)
     with torch.autocast("cpu", torch.bfloat16):
-        embedded = [learner.forward_network(params, x) for x in (support, query)]
-        (state,) = learner.adapt(params, episode.task._replace(x=support), 3, 0, None)
+        embedded = [learner.run(params, "network", x) for x in (support, query)]
+        (state,) = learner.adapt(params, episode.task._replace(x=support), 0)
         logits = learner.predict(params, state, query)
     assert embedded[0].dtype == torch.bfloat16
     assert logits.dtype == torch.float32
