@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import keystr, tree_leaves_with_path, tree_map, tree_structure
 
 from datamodules.bank_data import BankDataModule
 from datamodules.episode import Episode
@@ -42,10 +43,12 @@ def image_number(x: Tensor) -> Tensor:
 
 
 def assert_same(a: Episode, b: Episode) -> None:
-    for name, mine, theirs in zip(Episode._fields, a, b, strict=True):
-        assert mine.dtype == theirs.dtype, name
-        assert torch.equal(mine, theirs), name
+    assert tree_structure(a) == tree_structure(b)
+    for (path, mine), theirs in zip(tree_leaves_with_path(a), b.tensors(), strict=True):
+        assert mine.dtype == theirs.dtype, keystr(path)
+        assert torch.equal(mine, theirs), keystr(path)
 
 
 def concatenated(episodes: list[Episode]) -> Episode:
-    return Episode(*(torch.cat(field) for field in zip(*episodes, strict=True)))
+    whole: Episode = tree_map(lambda *parts: torch.cat(parts), *episodes)
+    return whole

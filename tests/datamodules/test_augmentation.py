@@ -18,7 +18,7 @@ from datamodules.augmentation import (
     jittered,
     windows,
 )
-from datamodules.episode import Episode
+from datamodules.episode import Episode, Task
 
 EVERYTHING = Augmentation(crop=0.4, flip=True, rotation=25, jitter=0.6)
 N, HEIGHT, WIDTH = 6, 20, 24
@@ -28,12 +28,13 @@ def random_images(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
     return torch.rand(*shape, dtype=dtype, generator=torch.Generator().manual_seed(0))
 
 
-def make_episode(n_tasks: int = 5, **changes: Any) -> Episode:
+def make_episode(n_tasks: int = 5) -> Episode:
     """Three classes of two support and two query images."""
     labels = torch.arange(3).repeat_interleave(2).expand(n_tasks, 6)
     x = random_images(2, n_tasks, 6, 3, 8, 8, dtype=torch.float32)
     numbers = torch.arange(n_tasks)
-    return Episode(x[0], labels, x[1], labels, numbers, numbers[:, None].expand(-1, 3))._replace(**changes)
+    task = Task.of(x[0], labels, numbers[:, None].expand(-1, 3))
+    return Episode(task, x[1], labels, numbers)
 
 
 def rotated(images: Tensor, degrees: float) -> Tensor:
@@ -173,7 +174,7 @@ def test_changes_follow_the_seed_and_the_task_number_alone() -> None:
 @pytest.mark.parametrize("per", ["image", "class", "task"])
 def test_per_says_what_is_changed_alike(per: Any) -> None:
     image = random_images(3, 8, 8, dtype=torch.float32)
-    alike = make_episode(2, support_x=image.expand(2, 6, 3, 8, 8), query_x=image.expand(2, 6, 3, 8, 8))
+    alike = make_episode(2).map_inputs(lambda x: image.expand(x.shape))
     episode = augmented(alike, 3, Augmentation(0.4, True, 25, 0.6, per))
     seen = torch.cat([episode.task.x, episode.query_x], dim=1).flatten(0, 1)  # (2 * 12, 3, 8, 8)
     labels = torch.cat([alike.task.y, alike.query_y], dim=1)  # (2, 12)
@@ -192,7 +193,7 @@ def test_an_image_is_changed_alike_however_many_follow(per: Any) -> None:
     whole, part = augmented(many, 3, augmentation), augmented(fewer, 3, augmentation)
     assert torch.equal(part.task.x, whole.task.x)
     assert torch.equal(part.query_x, whole.query_x[:, first])
-    one_shot = fewer._replace(support_x=many.task.x[:, first], support_y=many.task.y[:, first])
+    one_shot = fewer._replace(task=many.task._replace(x=many.task.x[:, first], y=many.task.y[:, first]))
     assert torch.equal(augmented(one_shot, 3, augmentation).task.x, whole.task.x[:, first])
 
 

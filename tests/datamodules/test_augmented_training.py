@@ -41,8 +41,9 @@ class Seen(pl.Callback):
 
 
 def assert_same(seen: list[Episode], expected: Episode) -> None:
-    for field, theirs in zip(zip(*seen, strict=True), expected, strict=True):
-        assert torch.equal(torch.cat(field), theirs)
+    of_batches = zip(*(episode.tensors() for episode in seen), strict=True)
+    for parts, theirs in zip(of_batches, expected.tensors(), strict=True):
+        assert torch.equal(torch.cat(parts), theirs)
 
 
 @pytest.mark.parametrize("loading", [Loading("device"), Loading("cpu", 1)], ids=str)

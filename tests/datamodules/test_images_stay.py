@@ -26,7 +26,7 @@ def of_images_on_the_cpu() -> NumberedImages:
 
 
 def devices(episode: Episode) -> set[torch.device]:
-    return {field.device for field in episode}
+    return {values.device for values in episode.tensors()}
 
 
 def on_the_cpu(data: NumberedImages) -> bool:

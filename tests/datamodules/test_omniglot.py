@@ -71,7 +71,7 @@ def test_within_an_alphabet_every_task_keeps_to_one(folders, rotations):
     data.setup("fit")
     for split in ("train", "val", "test"):
         seen = set()
-        for classes in data.episode(split, torch.arange(100)).class_id.tolist():
+        for classes in data.episode(split, torch.arange(100)).task.classes.tolist():
             kinds = {(name[0], *name.split("/")[2:]) for name in (bank_of(data).class_names[c] for c in classes)}
             assert len(kinds) == 1
             seen |= kinds
@@ -99,7 +99,7 @@ def test_small_alphabets_are_left_out_of_training_but_never_of_the_test(folders)
 def test_a_checkpoint_of_many_ways_can_be_tested_within_alphabets(folders):
     data = module(folders, 9, split="within_alphabet", evaluation=Evaluation(n_way=2, n_test_tasks=3))
     data.setup("test")
-    assert data.episode("test", torch.arange(3)).class_id.shape == (3, 2)
+    assert data.episode("test", torch.arange(3)).task.classes.shape == (3, 2)
     with pytest.raises(ValueError, match="n_way = 9"):
         data.setup("fit")
 
@@ -159,7 +159,7 @@ def test_the_real_omniglot(real, split):
     data.setup("fit")
     assert bank_of(data).images.shape == (4 * 32460, 1, 28, 28)
     assert len(data.contents[:32460].unique()) == 32459  # image 19 of Braille/character01 is its image 3
-    n_classes = {split: len(pool.class_id) for split, pool in data.pools.items()}
+    n_classes = {split: len(pool.task.classes) for split, pool in data.pools.items()}
     if split == "vinyals":
         assert n_classes == {"train": 4 * 1028, "val": 172, "test": 423}
     else:

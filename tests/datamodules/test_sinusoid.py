@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from datamodules import Sinusoid
-from datamodules.episode import Episode
 from datamodules.settings import Evaluation
 from tests.datamodules.chi_square import as_cell, is_uniform
 from tests.datamodules.numbered_images import assert_same, concatenated
+from tests.learnable_images import arrays
 
 N_TASKS, CELLS = 4000, 20
 PROTOCOLS: list[dict[str, Any]] = [{}, {"protocol": "reptile"}]
@@ -93,7 +93,7 @@ def test_shapes_and_types(oracle: bool) -> None:
         assert episode.task.y.shape == (4, k_shot)
         assert episode.query_x.shape == (4, n_query, width)
         assert episode.query_y.shape == (4, n_query)
-        assert {field.dtype for field in episode[:4]} == {torch.float32}
+        assert {values.dtype for values in arrays(episode)} == {torch.float32}
         assert torch.equal(episode.task_id, torch.arange(4))
         assert torch.equal(episode.task.classes, torch.zeros(4, 1, dtype=torch.int64))
 
@@ -105,7 +105,7 @@ def test_a_task_depends_on_its_number_alone(changes: dict[str, Any]) -> None:
     parts = concatenated([data.episode("train", part) for part in torch.arange(37).split(5)])
     assert_same(together, parts)
     backwards = data.episode("train", torch.arange(36, -1, -1))
-    assert_same(together, Episode(*(field.flip(0) for field in backwards)))
+    assert_same(together, backwards.map(lambda values: values.flip(0)))
     assert_same(together, Sinusoid(**changes).episode("train", torch.arange(37)))
 
 
@@ -141,7 +141,7 @@ def test_splits_and_seeds_are_apart_and_evaluation_knows_no_training_seed() -> N
 def test_making_a_task_never_waits_for_the_device(changes: dict[str, Any]) -> None:
     # A meta tensor has no values: whatever reads one on the host, or mixes in a tensor made there, raises.
     episode = Sinusoid(oracle=True, **changes).episode("train", torch.arange(8, device="meta"))
-    assert {field.device.type for field in episode} == {"meta"}
+    assert {values.device.type for values in episode.tensors()} == {"meta"}
     assert episode.task.x.shape == (8, 10, 3)
 
 
@@ -151,7 +151,7 @@ def test_tasks_do_not_depend_on_the_device(changes: dict[str, Any]) -> None:
     data = Sinusoid(**changes)
     there = data.episode("train", torch.arange(N_TASKS, device="cuda"))
     assert there.task.x.is_cuda
-    assert_same(Episode(*(field.cpu() for field in there)), data.episode("train", torch.arange(N_TASKS)))
+    assert_same(there.map(torch.Tensor.cpu), data.episode("train", torch.arange(N_TASKS)))
 
 
 def test_protocol_states_what_the_error_depends_on() -> None:

@@ -57,8 +57,8 @@ def test_new_classes_are_like_those_of_validation_and_noise_is_not():
     val, test = (shares(likeness, learner, data, split, 1000) for split in ("val", "test"))
     assert float((val < 0.01).float().mean()) <= 0.02
     assert float((test < 0.01).float().mean()) <= 0.05
-    support = data.episode("test", torch.tensor([0])).support
-    assert float(likeness.of(learner, support, torch.rand(1, 20, 1, 8, 8) * 3).max()) < 0.01
+    task = data.episode("test", torch.tensor([0])).task
+    assert float(likeness.of(learner, task, torch.rand(1, 20, 1, 8, 8) * 3).max()) < 0.01
     again = measure_likeness(learner, data)
     assert torch.equal(again.distances, likeness.distances)
 
@@ -74,7 +74,8 @@ def test_two_classes_are_enough_and_one_is_said_to_be_too_few(
     data.setup("fit")
     learner = ProtoNet(TwoBlocks(running_stats=True))
     assert len(likeness_of_run(learner, data)[KEY]["distances"]) == 20 * 2 * 2
-    of_one = data.episode("val", torch.tensor([0]))._replace(class_id=torch.tensor([[1, 1]]))
+    episode = data.episode("val", torch.tensor([0]))
+    of_one = episode._replace(task=episode.task._replace(classes=torch.tensor([[1, 1]])))
     monkeypatch.setattr(data, "episode", lambda *task: of_one)
     assert likeness_of_run(learner, data) == {}
     assert "not compared with the training data: likeness is measured on classes left out" in capsys.readouterr().err
