@@ -128,7 +128,7 @@ def test_single_tasks_collate_to_a_batch_of_them(episode: Episode) -> None:
     episode = episode.with_noise(torch.rand(N_TASKS, 4))
     singles = [episode.map(lambda values, i=i: values[i]) for i in range(N_TASKS)]  # type: ignore[misc]
     assert_same(default_collate(singles), episode)
-    (loaded,) = DataLoader(singles, batch_size=N_TASKS)  # type: ignore[arg-type, var-annotated]
+    (loaded,) = DataLoader(singles, batch_size=N_TASKS)  # type: ignore[arg-type]
     assert_same(loaded, episode)
 
 

@@ -159,7 +159,7 @@ def test_the_real_omniglot(real, split):
     data.setup("fit")
     assert bank_of(data).images.shape == (4 * 32460, 1, 28, 28)
     assert len(data.contents[:32460].unique()) == 32459  # image 19 of Braille/character01 is its image 3
-    n_classes = {split: len(pool.task.classes) for split, pool in data.pools.items()}
+    n_classes = {split: len(pool.class_id) for split, pool in data.pools.items()}
     if split == "vinyals":
         assert n_classes == {"train": 4 * 1028, "val": 172, "test": 423}
     else:
