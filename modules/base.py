@@ -12,6 +12,8 @@ from datamodules.episode import Episode
 from datamodules.objective import OBJECTIVES
 from modules.accumulation import Accumulation
 from modules.checkpoint_arguments import plain_arguments
+from modules.checkpoint_format import FORMAT, format_refusal
+from modules.checkpoint_format import KEY as FORMAT_KEY
 from modules.cuda_graph import GraphedGradient
 from modules.evaluated_method import EvaluatedMethod
 from modules.finite_check import COLLAPSED, FiniteCheck, stop_training
@@ -23,10 +25,8 @@ from modules.outer_gradient import OuterGradient, task_means
 from modules.outer_loop import OuterLoop
 from modules.resume_point import (
     BEGUN,
-    DRAWS,
     apply_outer_settings,
     begin_with_validation,
-    check_draws,
     rewind_to_outer_step,
 )
 from modules.run_length import planned_steps
@@ -227,10 +227,11 @@ class Learner(EvaluatedMethod):
             if key in checkpoint:
                 checkpoint[key] = plain_arguments(checkpoint[key], type(owner))
         if data is not None:
-            checkpoint["input_spec"], checkpoint[DRAWS] = data.input_spec(), data.draws
+            checkpoint["input_spec"] = data.input_spec()
         elif self.input_spec:
             checkpoint["input_spec"] = self.input_spec
         self.add_trained(checkpoint)
+        checkpoint[FORMAT_KEY] = FORMAT
         checkpoint["objective"] = self.objective.name
         checkpoint["skipped_steps"], checkpoint[BEGUN] = self.skipped_steps, self.begun_batches
         checkpoint["train_metrics"] = dict(self.train_metrics)  # logged again where an outer step is begun again
@@ -254,8 +255,14 @@ class Learner(EvaluatedMethod):
         return self._trainer is not None and self._trainer.training and validation_is_due(self._trainer)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Goes on after the last outer step, computing tasks the way that "auto" chose before."""
-        self.objective = OBJECTIVES[checkpoint.get("objective", "classification")]
+        """Goes on after the last outer step, computing tasks the way that "auto" chose before.
+
+        Raises:
+            ValueError: If the checkpoint was written in another format.
+        """
+        if refusal := format_refusal(checkpoint):
+            raise ValueError(f"the checkpoint cannot be read: {refusal}.")
+        self.objective = OBJECTIVES[checkpoint["objective"]]
         self.input_spec = checkpoint.get("input_spec", {})
         asked = [self.outer.task_strategy, self.outer.task_chunk]
         if "task_strategy" in checkpoint and checkpoint.get("layout_asked", asked) == asked:
@@ -264,7 +271,6 @@ class Learner(EvaluatedMethod):
         self.take_trained(checkpoint)
         self.train_metrics = checkpoint.get("train_metrics", {})
         self.skipped_steps = checkpoint.get("skipped_steps", 0)
-        check_draws(checkpoint, self._trainer)
         rewind_to_outer_step(checkpoint)
         if self._trainer and self._trainer.state.fn == "fit":
             steps = planned_steps(self._trainer, self.outer.accumulate_batches)

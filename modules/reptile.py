@@ -81,22 +81,6 @@ class Reptile(Learner):
         self.carried = SecondMoments(carried) if carried else None
         self.transductive = transductive
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes a checkpoint from before moments were carried, for what does not train.
-
-        Raises:
-            ValueError: If it is to be trained on, which would be another training.
-        """
-        state = checkpoint["state_dict"]
-        if self.carried is not None and "carried.steps" not in state:
-            if self._trainer and self._trainer.training:
-                raise ValueError(
-                    "the checkpoint's inner Adam started empty in every task: set model.carry_moments to false to "
-                    "train it on."
-                )
-            state |= {f"carried.{name}": torch.zeros_like(value) for name, value in self.carried.named_buffers()}
-        super().on_load_checkpoint(checkpoint)
-
     def adapt(self, params: Variables, task: Task, steps: int) -> Iterator[Variables]:
         """The inner optimiser on mini-batches of the support set; a state is T sets of weights, name -> (T, *shape).
 

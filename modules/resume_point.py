@@ -5,41 +5,6 @@ from typing import Any
 from modules.outer_loop import OuterLoop
 
 BEGUN = "begun_batches"  # a checkpoint's key: batches since the last outer step
-DRAWS = "draws"  # a checkpoint's key: the number of the drawing that its training tasks came from
-FIRST_DRAWS = 1  # of the checkpoints that do not say it
-
-
-def drawing_differs(checkpoint: dict[str, Any], draws: int) -> str | None:
-    """Says that a checkpoint's training tasks were drawn in another way; None where they were not.
-
-    Args:
-        checkpoint: A checkpoint's contents.
-        draws: The number of the present drawing.
-    """
-    trained = checkpoint.get(DRAWS, FIRST_DRAWS)
-    if trained == draws:
-        return None
-    return (
-        f"its training tasks come from drawing {trained}, and the same numbers draw other tasks now (drawing {draws}): "
-        "it cannot be resumed"
-    )
-
-
-def check_draws(checkpoint: dict[str, Any], trainer: Any) -> None:
-    """Refuses to resume a training whose tasks were drawn in another way; evaluating its weights is no matter of that.
-
-    Args:
-        checkpoint: A checkpoint's contents.
-        trainer: The Trainer that loads it; None: there is none.
-
-    Raises:
-        ValueError: If they were.
-    """
-    data = getattr(trainer, "datamodule", None)
-    if data is None or trainer.state.fn != "fit" or not hasattr(data, "draws"):
-        return
-    if differs := drawing_differs(checkpoint, data.draws):
-        raise ValueError(f"the checkpoint: {differs}. Fit without ckpt_path to start anew; validate and test take it")
 
 
 def rewind_to_outer_step(checkpoint: dict[str, Any]) -> None:

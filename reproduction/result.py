@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import yaml
 
-from app.checkpoints.what_is_trained import DEFAULT_PRECISION, what_is_trained
+from app.checkpoints.what_is_trained import what_is_trained
 from app.runs.folder import LAST, RunFolder
 from reproduction.cells import Cell, Kind, Published
 from reproduction.shipped import digits_of, iterations_of, shipped_hash
@@ -21,6 +21,7 @@ Score = tuple[float, float | None]  # accuracy and the half-width of its 95% int
 Verdict = Literal["inside", "above", "below"]
 SCORES = ("accuracy", "ci95")
 KINDS: tuple[Kind, ...] = ("transductive", "inductive")
+NEUTRAL = ("matmul_precision", "highest")  # a default that a configuration may leave out
 # What is shown of a run, and the seed, which a result states beside its configuration.
 NOT_THE_PROTOCOL = ("seed_everything", "episode_picture", "answers", "verbose")
 
@@ -91,8 +92,7 @@ def configuration_hash(*files: Path) -> str:
     for file in files:
         config = what_is_trained(yaml.safe_load(file.read_text("utf-8")))
         (config.get("data") or {}).get("init_args", {}).pop("seed", None)
-        # a default that earlier configurations did not write leaves their digits as they are
-        shown = {name: value for name, value in config.items() if (name, value) != DEFAULT_PRECISION}
+        shown = {name: value for name, value in config.items() if (name, value) != NEUTRAL}
         kept.append({name: value for name, value in shown.items() if name not in NOT_THE_PROTOCOL})
     return digits_of(kept)
 

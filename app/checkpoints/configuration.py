@@ -9,7 +9,7 @@ from app.checkpoints.file import load_whole
 from app.errors import UsageError
 from datamodules import BankDataModule, EpisodeDataModule
 from datamodules.objective import CLASSIFICATION, OBJECTIVES, Objective
-from modules.resume_point import drawing_differs
+from modules.checkpoint_format import format_refusal
 
 # What the entries of a checkpoint are, as far as commands read them.
 KINDS: dict[str, type] = {
@@ -41,6 +41,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     checkpoint = load_whole(path)
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise UsageError(f"--ckpt_path {path} is not a checkpoint: it holds no state_dict")
+    if refusal := format_refusal(checkpoint):
+        raise UsageError(f"{path}: {refusal}")
     for key in ("hyper_parameters", "datamodule_hyper_parameters"):
         stored = checkpoint.get(key, {})
         if not isinstance(stored, dict) or not isinstance(stored.get("_class_path"), str):
@@ -53,7 +55,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
                 f"--ckpt_path {path} was not written by `train.py fit`, or was changed: its {key} is of the kind "
                 f"{type(checkpoint[key]).__name__} instead of {kind.__name__}"
             )
-    learned = checkpoint.get("objective", CLASSIFICATION.name)
+    learned = checkpoint.get("objective")
     if learned not in OBJECTIVES:
         raise UsageError(f"--ckpt_path {path} has learned {learned!r}: there is {' and '.join(OBJECTIVES)}")
     return dict(checkpoint)
@@ -118,22 +120,9 @@ def check_same_method(checkpoint: dict[str, Any], path: Path, class_path: str) -
         raise UsageError(f"--ckpt_path {path} is a {trained}, and the configuration asks for a {asked}")
 
 
-def check_draws(checkpoint: dict[str, Any], path: Path) -> None:
-    """Refuses to resume a run whose training tasks were drawn in another way; it can still be evaluated.
-
-    Raises:
-        UsageError: If they were.
-    """
-    if differs := drawing_differs(checkpoint, EpisodeDataModule.draws):
-        raise UsageError(
-            f"{path}: {differs}. Start a new run, without --ckpt_path and --resume; test, validate, predict and export "
-            "take it as before"
-        )
-
-
 def objective_of(checkpoint: dict[str, Any]) -> Objective:
-    """What a checkpoint's data asked; one that does not say it is of classification."""
-    return OBJECTIVES[checkpoint.get("objective", CLASSIFICATION.name)]
+    """What a checkpoint's data asked."""
+    return OBJECTIVES[checkpoint["objective"]]
 
 
 def check_same_objective(checkpoint: dict[str, Any], path: Path, data: EpisodeDataModule) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 import datamodules
 import modules
 from app.arguments import LINKED
-from app.checkpoints.what_is_trained import LEFT_TO_THE_DATA
 from app.linked_arguments import follows_the_data
 from modules.outer_loop import ENDLESS_SCHEDULES
 
@@ -143,7 +142,7 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[Difference]
     """
     found: list[Difference] = []
     for name in before.keys() & now.keys() - set(NOT_COMPARED):
-        found += _compare(name, _neutral(name, before[name]), _neutral(name, now[name]), {})
+        found += _compare(name, before[name], now[name], {})
     own = [d for d in found if d.name not in SAYS_NOTHING and not follows_the_data(d.name, now)]
     return sorted(own, key=lambda difference: (difference.name not in ("model", "data"), difference.name))
 
@@ -168,13 +167,6 @@ def _may_differ(name: str, now: dict[str, Any]) -> bool:
 
 def _is_network(name: str) -> bool:
     return name == BACKBONE or (name.startswith(f"{BACKBONE}.") and name != WEIGHTS)
-
-
-def _neutral(section: str, value: Any) -> Any:
-    """A section in which an option that earlier versions wrote out stands as it does now where it is left unset."""
-    if section in ("checkpoint", "early_stopping") and isinstance(value, dict):
-        return {n: None if v == LEFT_TO_THE_DATA.get(n, object()) else v for n, v in value.items()}
-    return value
 
 
 def _compare(name: str, before: Any, now: Any, defaults: Mapping[str, Any]) -> list[Difference]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from app.checkpoints.configuration import check_draws, read_checkpoint
+from app.checkpoints.configuration import read_checkpoint
 from app.checkpoints.continuation import (
     WEIGHTS,
     Beginning,
@@ -102,7 +102,6 @@ class FitOrigin:
         wrong = unexpected_length(self.contents["global_step"], now.config["trainer"]["max_steps"], self.beginning)
         if wrong:
             raise UsageError(f"--ckpt_path {self.path}: {wrong}")
-        self._check_draws()
         if self.beginning is not Beginning.SAME_RUN:
             self.run, self.damaged = None, []
 
@@ -128,12 +127,6 @@ class FitOrigin:
             lock.acquire(self.run.path)
         newest = FitOrigin.of_run(self.run)
         self.path, self.contents, self.damaged = newest.path, newest.contents, newest.damaged
-        self._check_draws()
-
-    def _check_draws(self) -> None:
-        """Refuses to resume where task numbers draw other tasks now; a run that begins at step 0 does not resume."""
-        if self.contents is not None and self.path is not None and self.beginning is not Beginning.AT_STEP_0:
-            check_draws(self.contents, self.path)
 
     def give_weights(self, model: Learner) -> None:
         """Gives a new learner the weights and buffers that fit it, by name and shape.

@@ -21,9 +21,6 @@ ELSEWHERE = {
     "checkpoint": {"every_minutes"},
     "": {"ckpt_path"},
 }
-# What earlier versions wrote where they now leave it to the data: of classification, the only data there were.
-LEFT_TO_THE_DATA = {"monitor": "val/accuracy", "mode": "max"}
-DEFAULT_PRECISION = ("matmul_precision", "highest")
 
 
 def what_is_trained(config: dict[str, Any]) -> dict[str, Any]:
@@ -35,8 +32,4 @@ def what_is_trained(config: dict[str, Any]) -> dict[str, Any]:
             part = part.get(key) or {}
         for name in names & part.keys():
             del part[name]
-    for part in (kept.get("checkpoint") or {}, kept.get("early_stopping") or {}):
-        for name in LEFT_TO_THE_DATA.keys() & part.keys():
-            part[name] = None if part[name] == LEFT_TO_THE_DATA[name] else part[name]
-    kept.setdefault(*DEFAULT_PRECISION)  # earlier versions did not write it
     return dict(kept)

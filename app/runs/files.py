@@ -17,7 +17,6 @@ from app.runs.results import commit, device_name
 from app.runs.throughput import Throughput
 from app.whole_file import write_whole
 
-NOT_NOTED: dict[str, str | None] = {"commit": None, "torch": None, "device": None}  # by earlier versions
 SHARED_SECONDS = 30.0  # for a network's file system to show a new file
 
 
@@ -97,7 +96,7 @@ class RunFiles(Callback):
             checkpoint["unlogged"] = {"step": trainer.global_step - 1, "metrics": metrics}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        self.trained_by = list(checkpoint.get("trained_by", [NOT_NOTED]))
+        self.trained_by = list(checkpoint.get("trained_by", []))
         self._unlogged = checkpoint.get("unlogged", {}) if trainer.state.fn == "fit" and self.goes_on else {}
         if trainer.state.fn == "fit" and not self.goes_on:
             # Of another run: its best score, its patience, its pictures. What the training has cost is told on.

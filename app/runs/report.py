@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from pytorch_lightning import Trainer
 
-from app.runs.files import NOT_NOTED, RunFiles
+from app.runs.files import RunFiles
 from app.runs.folder import RunFolder
 from app.runs.results import RunFacts, collect_results, device_name, readable, write_results
 from app.runs.task_scores import write_task_scores
@@ -86,7 +86,7 @@ def _facts(evaluated: Evaluated, checkpoint: str | None) -> RunFacts:
     step, trained_by = trainer.global_step, evaluated.run_files.trained_by
     seed = evaluated.options["seed_everything"]
     if evaluated.command != "fit" and loaded is not None:  # the training was in another process
-        step, trained_by = loaded.get("global_step", 0), loaded.get("trained_by", [NOT_NOTED])
+        step, trained_by = loaded.get("global_step", 0), loaded.get("trained_by", [])
         seed = loaded["datamodule_hyper_parameters"].get("seed", seed)
         throughput.load_state_dict(loaded.get("callbacks", {}).get("Throughput", throughput.state_dict()))
     return RunFacts(

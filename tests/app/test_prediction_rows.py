@@ -13,7 +13,7 @@ from pytorch_lightning import LightningModule, Trainer
 from app.runs.folder import RunFolder
 from app.runs.prediction_rows import gather_predictions, write_predictions
 from app.runs.predictions import PredictionsFile
-from datamodules.episode import CLASSIFICATION
+from datamodules.objective import CLASSIFICATION
 from tests.rank_group import RankGroup
 
 

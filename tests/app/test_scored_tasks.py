@@ -10,6 +10,7 @@ import torch
 
 from app.runs.results import RunFacts, collect_results, readable
 from datamodules.sampling import DRAWS
+from modules.checkpoint_format import FORMAT
 from modules.scores import MeanScore, Score
 
 RUN = Path("runs/maml_glyphs_5w1s/0")
@@ -76,29 +77,26 @@ def test_a_fast_dev_run_leaves_no_result(run, tiny):
     assert list(Path("runs").rglob("results.json")) == []
 
 
-def without_its_drawing(path: Path) -> None:
-    checkpoint = torch.load(path, weights_only=True)
-    assert checkpoint.pop("draws") == DRAWS
-    torch.save(checkpoint, path)
-
-
-def test_a_run_on_tasks_of_another_drawing_is_tested_and_not_resumed(run, tiny, trained):
+@pytest.mark.parametrize("number", [None, 0, 2, "1"])
+def test_a_checkpoint_of_another_format_is_refused_in_one_line(run, tiny, trained, number):
     for path in (RUN / "checkpoints").glob("*.ckpt"):
-        without_its_drawing(path)
+        checkpoint = torch.load(path, weights_only=True)
+        assert checkpoint.pop("format") == FORMAT
+        torch.save(checkpoint if number is None else checkpoint | {"format": number}, path)
     before = {path: path.read_bytes() for path in RUN.rglob("*") if path.is_file() and path.name != ".lock"}
-    # One more step than the run has: it would be trained further.
-    for option in (f"--ckpt_path={LAST}", "--ckpt_path=last", "--resume=auto"):
-        ended = run("fit", *tiny, *MANY, "--trainer.max_steps=3", "--trainer.limit_test_batches=1", option)
-        assert ended.code == 2
-        assert ended.out == ""
-        assert len(ended.err.splitlines()) == 1
-        assert "its training tasks come from drawing 1, and the same numbers draw other tasks now" in ended.err
-        assert "Start a new run, without --ckpt_path and --resume" in ended.err
+    of_file = "its format is not numbered" if number is None else f"its format is {number!r}"
+    resume = ("fit", *tiny, *MANY, "--trainer.max_steps=3")
+    for command in (
+        (*resume, f"--ckpt_path={LAST}"),
+        (*resume, "--ckpt_path=last"),
+        (*resume, "--resume=auto"),
+        *((name, f"--ckpt_path={LAST}") for name in ("test", "validate", "predict")),
+    ):
+        ended = run(*command)
+        assert (ended.code, ended.out, len(ended.err.splitlines())) == (2, "", 1), ended.err
+        assert f"{of_file}, and format {FORMAT} is read here: train again, or use the version" in ended.err
     assert before == {path: path.read_bytes() for path in before}
     assert {path.name for path in RUN.parent.iterdir()} == {"0"}
-    for command in ("test", "validate", "predict"):
-        assert run(command, f"--ckpt_path={LAST}").code == 0
-    assert results_in("test_0")["draws"] == DRAWS  # that of the tasks it was tested on
 
 
 @pytest.mark.parametrize("option", ["--data.n_way=1", "--data.evaluation.n_way=1"])

@@ -72,8 +72,9 @@ def test_training_classifies_all_training_classes() -> None:
     for t in range(2):
         features = learner.network(episode.query_x[t])
         layer = cosine_layer(learner.head.directions.detach())
+        lengths = dict(layer.named_parameters())["parametrizations.weight.original0"]  # (C, 1)
         with torch.no_grad():
-            layer.parametrizations.weight.original0.copy_(learner.head.norms.unsqueeze(1))
+            lengths.copy_(learner.head.norms.unsqueeze(1))
         expected = 2 * layer(features / (features.norm(dim=1, keepdim=True) + 1e-5))
         torch.testing.assert_close(logits[t], expected)
         torch.testing.assert_close(losses[t], F.cross_entropy(expected, episode.query_y[t]))

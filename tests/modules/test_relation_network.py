@@ -51,7 +51,7 @@ def test_with_a_distance_for_a_relation_it_is_a_prototypical_network() -> None:
             return -(one - other).square().sum((1, 2, 3)).unsqueeze(1)
 
     learner, episode = make().double().eval(), make_episode(3, k_shot=1)
-    learner.relation = Distance()
+    learner.relation = Distance()  # type: ignore[assignment]
     protonet = ProtoNet(learner.network).double().eval()  # type: ignore[arg-type]
     for ours, theirs in zip(*(_answers(each, episode) for each in (learner, protonet)), strict=True):
         torch.testing.assert_close(ours, theirs)

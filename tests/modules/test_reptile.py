@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -161,24 +160,6 @@ def test_the_second_moments_stay_float32_and_follow_the_gradients_in_half_precis
         rates[dtype] = float(moments.w[0])  # type: ignore[index]
     assert rates[torch.bfloat16] == pytest.approx(rates[torch.float32], rel=0.02)
     assert rates[torch.float32] < 0.1
-
-
-def test_a_checkpoint_from_before_moments_were_carried(tmp_path: Path) -> None:
-    """It answers as it did, and is not trained on as something else."""
-    episode, before = make_episode(3), make_reptile()
-    trainer, data = make_trainer(precision="64-true", max_steps=2), make_data(meta_batch_size=5)
-    trainer.fit(before, datamodule=data)
-    trainer.save_checkpoint(tmp_path / "old.ckpt")
-    old = torch.load(tmp_path / "old.ckpt", weights_only=False)
-    learner = make_reptile(carry_moments=True)
-    learner.on_load_checkpoint(old)
-    learner.load_state_dict(old["state_dict"])
-    expected = score_tasks(before.eval(), episode, both_protocols=False)["loss"]
-    torch.testing.assert_close(score_tasks(learner.eval(), episode, both_protocols=False)["loss"], expected)
-    with pytest.raises(ValueError, match=r"set model\.carry_moments to false"):
-        make_trainer(precision="64-true", max_steps=4).fit(
-            make_reptile(carry_moments=True), datamodule=data, ckpt_path=str(tmp_path / "old.ckpt")
-        )
 
 
 def test_what_was_frozen_has_no_moment_to_go_on_from() -> None:

@@ -7,7 +7,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from datamodules.sampling import DRAWS
+from modules.checkpoint_format import FORMAT
 from modules.resume_point import begin_with_validation
 from tests.learnable_images import make_data
 from tests.training_runs import make_learner, make_trainer, same, state_of
@@ -75,18 +75,18 @@ def test_no_validation_is_left_out_or_made_twice(whole: Any, moment: str, tmp_pa
     assert seen == validations[0 if "later" not in moment and "after the v" not in moment else 1 :]
 
 
-def test_a_training_on_tasks_of_another_drawing_is_not_resumed(whole: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [None, 0, FORMAT + 1])
+def test_a_checkpoint_of_another_format_is_refused(whole: Any, number: int | None, tmp_path: Path) -> None:
     checkpoint = torch.load(whole[0] / "after a later batch", weights_only=True)
-    assert checkpoint["draws"] == DRAWS
-    for number, draws in enumerate(({}, {"draws": DRAWS + 1})):
-        other = {name: value for name, value in checkpoint.items() if name != "draws"} | draws
-        path = tmp_path / f"{number}.ckpt"
-        torch.save(other, path)
-        with pytest.raises(ValueError, match=rf"come from drawing {draws.get('draws', 1)}, .* cannot be resumed"):
-            train(tmp_path, seed=2, checkpoint=path)
-        trainer = make_trainer(precision="64-true")
-        trainer.test(make_learner("maml", 2), datamodule=make_data(), ckpt_path=path, weights_only=True, verbose=False)
-        assert trainer.callback_metrics["test/n_tasks"] == 37
+    assert checkpoint.pop("format") == FORMAT
+    path = tmp_path / "other.ckpt"
+    torch.save(checkpoint if number is None else checkpoint | {"format": number}, path)
+    with pytest.raises(ValueError, match=rf"^the checkpoint cannot be read: its format is .*, and format {FORMAT} is"):
+        train(tmp_path, seed=2, checkpoint=path)
+    with pytest.raises(ValueError, match=r"^the checkpoint cannot be read: its format is"):
+        make_trainer(precision="64-true").test(
+            make_learner("maml", 2), datamodule=make_data(), ckpt_path=path, weights_only=True, verbose=False
+        )
 
 
 def test_dropout_goes_on_as_in_the_uninterrupted_run(tmp_path: Path) -> None:
