@@ -1,6 +1,6 @@
 """Gloo processes that stay up and run one function after another, so that their start is paid once.
 
-They are forks of a server that has imported torch and Lightning, so that the imports, too, are paid once for all groups.
+They are forks of a server that has imported torch and Lightning: all groups of a test process pay the imports once.
 """
 
 import os
@@ -9,8 +9,9 @@ import socket
 import traceback
 from collections.abc import Callable
 from contextlib import chdir
-from multiprocessing import get_context
+from multiprocessing import forkserver, get_context
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 
@@ -60,19 +61,26 @@ class RankGroup:
         self.pipes, self.processes = [], []
 
     def _start(self) -> None:
-        context = get_context("forkserver")  # a fork of a process that has run torch's threads may hang
-        context.set_forkserver_preload(PRELOADED)
+        context = ready_context()
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         for rank in range(self.size):
             ours, theirs = context.Pipe()
             process = context.Process(target=_serve, args=(rank, self.size, port, theirs), daemon=True)
-            with chdir(ROOT):  # where the server finds what it imports
-                process.start()
+            process.start()
             theirs.close()
             self.pipes.append(ours)
             self.processes.append(process)
+
+
+def ready_context() -> ForkServerContext:
+    """Makes processes that have imported torch; forks of this process, whose threads have run, might hang."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    with chdir(ROOT):  # where the server finds what it imports
+        forkserver.ensure_running()
+    return context
 
 
 def _serve(rank: int, size: int, port: int, pipe: Connection) -> None:

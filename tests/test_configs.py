@@ -12,6 +12,7 @@ import yaml
 
 from app.cli import main
 from tests.datamodules.image_makers import save_classes
+from tests.made_once import made_once
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 CONTENT = {path.stem: yaml.safe_load(path.read_text()) for path in sorted(CONFIGS.glob("*.yaml"))}
@@ -68,7 +69,13 @@ def is_of_functions(name: str) -> bool:
     return "sinusoid" in name
 
 
-def tiny_photographs(root: Path) -> Path:
+@pytest.fixture
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of images that tests only read; what is cached of them lies beside a user's other caches."""
+    return made_once(tmp_path_factory, "photographs", write_photographs)
+
+
+def write_photographs(root: Path) -> None:
     """Thirty classes for training and five for each of the others, with twenty small images of each.
 
     As mini-ImageNet has them, a folder of images and three lists; and as a user may, in folders of the splits.
@@ -79,7 +86,6 @@ def tiny_photographs(root: Path) -> Path:
         rows = [f"../{split}/{name}/{i:03}.jpg,{name}\n" for name in names for i in range(20)]
         (root / f"{split}.csv").write_text("filename,label\n" + "".join(rows))
     (root / "images").mkdir()
-    return root
 
 
 def settings(name: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -122,10 +128,10 @@ def trained_quickly(names: list[str]) -> list[Any]:
 
 
 @pytest.mark.parametrize("name", trained_quickly(EXPERIMENTS))
-def test_experiment_trains_and_tests(name, capfd):
+def test_experiment_trains_and_tests(name, capfd, photographs):
     # On Glyphs, which is always there, a tiny mini-ImageNet or functions, with the tasks of the experiment.
     _, data, evaluation = settings(name)
-    source = f"--data.root={tiny_photographs(Path('photographs'))}" if shows_photographs(name) else "--data=Glyphs"
+    source = f"--data.root={photographs}" if shows_photographs(name) else "--data=Glyphs"
     source = "--data=Sinusoid" if is_of_functions(name) else source
     tasks = [f"--data.{argument}={data[argument]}" for argument in ("n_way", "k_shot", "n_query") if argument in data]
     tasks += [f"--data.evaluation.{argument}={evaluation[argument]}" for argument in evaluation if argument[:2] != "n_"]

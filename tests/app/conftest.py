@@ -1,6 +1,8 @@
 """Runs the command line in this process, in a folder of its own, on tasks that take milliseconds."""
 
+import hashlib
 import json
+import shutil
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ from wandb.proto import wandb_internal_pb2
 
 from app.cli import main
 from datamodules import Glyphs
+from tests.made_once import made_once
 
 TINY = (
     "--trainer.accelerator=cpu",
@@ -79,6 +82,27 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
         return Ended(code, *capfd.readouterr())
 
     return run_main
+
+
+@pytest.fixture
+def fitted(run: Run, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """`fitted(...)` leaves here what `run("fit", ...)` does: a copy of what was trained when it was first asked for.
+
+    A test that changes how the application trains calls it before the change. No path in a run's folder depends on
+    where it is.
+    """
+
+    def copy_run(*arguments: str) -> None:
+        def train(folder: Path) -> None:
+            with monkeypatch.context() as patch:
+                patch.chdir(folder)
+                ended = run("fit", *arguments)
+            assert ended.code == 0, ended.err
+
+        name = hashlib.sha256(json.dumps(arguments).encode()).hexdigest()[:16]
+        shutil.copytree(made_once(tmp_path_factory, f"fit_{name}", train), Path(), dirs_exist_ok=True)
+
+    return copy_run
 
 
 FILE_HEADER, BLOCK, RECORD_HEADER = 7, 32 * 1024, 7

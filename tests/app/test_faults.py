@@ -80,8 +80,8 @@ def test_disk_full_while_checkpointing_keeps_the_one_before_and_goes_on_later(ru
 
 
 @needs_mount
-def test_disk_full_while_writing_results_is_one_line(run, tiny, tmp_path):
-    assert run("fit", *tiny).code == 0
+def test_disk_full_while_writing_results_is_one_line(fitted, tiny, tmp_path):
+    fitted(*tiny)
     script = "mount -t tmpfs -o size=8k none disk; evaluate --ckpt_path=runs/maml_glyphs_5w1s/0"
     script += " --trainer.default_root_dir=disk"
     ended = on_small_disk(script, (), tmp_path)
@@ -112,8 +112,8 @@ def test_a_killed_loader_worker_is_one_line_and_the_run_goes_on(run, tiny, monke
     assert differences(RUN, WHOLE) == []
 
 
-def test_a_clock_that_goes_backwards_changes_nothing(run, tiny, monkeypatch):
-    assert run("fit", *tiny, "--trainer.default_root_dir=whole").code == 0
+def test_a_clock_that_goes_backwards_changes_nothing(run, fitted, tiny, monkeypatch):
+    fitted(*tiny, "--trainer.default_root_dir=whole")
     now = [2e9]
 
     def backwards() -> float:
@@ -147,8 +147,8 @@ class Malicious:
 
 
 @pytest.mark.parametrize("form", ["PyTorch's", "a plain pickle", "a zip around a pickle"])
-def test_a_malicious_checkpoint_is_refused_and_never_runs(run, tiny, form):
-    assert run("fit", *tiny, "--resume=auto").code == 0
+def test_a_malicious_checkpoint_is_refused_and_never_runs(run, fitted, tiny, form):
+    fitted(*tiny, "--resume=auto")
     last = RUN / "checkpoints" / "last.ckpt"
     checkpoint = torch.load(last, weights_only=True)
     checkpoint["callbacks"]["Malicious"] = Malicious()

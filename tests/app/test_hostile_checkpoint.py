@@ -12,6 +12,7 @@ from app.checkpoints.run_checkpoint import RunCheckpoint
 from datamodules.bank_cache import only_read
 from modules import MAML
 from tests.app.conftest import TINY, Ended, Run
+from tests.made_once import made_once
 
 MARK = "executed"  # the file that a hostile module writes when it is imported
 HOSTILE = f"""
@@ -32,12 +33,13 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of a run of two steps."""
     from app.cli import main
 
-    folder = tmp_path_factory.mktemp("sound")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WANDB_MODE", "disabled")
-        patch.chdir(folder)
-        main(["fit", *TINY, "--trainer.max_steps=2"])
-    return folder / "runs/maml_glyphs_5w1s/0/checkpoints/last.ckpt"
+    def train(folder: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("WANDB_MODE", "disabled")
+            patch.chdir(folder)
+            main(["fit", *TINY, "--trainer.max_steps=2"])
+
+    return made_once(tmp_path_factory, "sound", train) / "runs/maml_glyphs_5w1s/0/checkpoints/last.ckpt"
 
 
 @pytest.fixture

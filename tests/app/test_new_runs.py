@@ -47,9 +47,9 @@ SHARES = ("--data.val_fraction=0.3", "--data.test_fraction=0.3")
 
 
 @pytest.fixture
-def trained(run, tiny):
+def trained(fitted, tiny):
     """A finished run, and what is in its folder."""
-    assert run("fit", *tiny).code == 0
+    fitted(*tiny)
     return contents(RUN)
 
 

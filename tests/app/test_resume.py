@@ -38,7 +38,8 @@ def signal_at_step(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)])
-def test_interrupted_run_continues_bitwise(run, tiny, signal_at_step, number, code):
+def test_interrupted_run_continues_bitwise(run, fitted, tiny, signal_at_step, number, code):
+    fitted(*tiny, "--trainer.default_root_dir=whole")
     handler = signal.getsignal(number)
     signal_at_step(3, number)
     stopped = run("fit", *tiny)
@@ -52,19 +53,18 @@ def test_interrupted_run_continues_bitwise(run, tiny, signal_at_step, number, co
 
     command = stopped.err.partition("train.py ")[2].split()
     assert run(*command).code == 0
-    assert run("fit", *tiny, "--trainer.default_root_dir=whole").code == 0
     whole = weights(Path("whole/maml_glyphs_5w1s/0"))
     assert all(torch.equal(value, whole[name]) for name, value in weights(RUN).items())
     assert steps_of(RUN, "train/loss") == [1, 2, 3, 4]
 
 
-def test_last_continues_the_newest_run(run, tiny):
-    assert run("fit", *tiny, "--trainer.max_steps=2").code == 0
+def test_last_continues_the_newest_run(run, fitted, tiny):
+    fitted(*tiny, "--trainer.max_steps=2")
     ended = run("fit", *tiny, "--ckpt_path=last")
     assert ended.code == 0, ended.err
     assert [path.name for path in RUN.parent.iterdir()] == ["0"]
     assert steps_of(RUN, "train/loss") == [1, 2, 3, 4]
-    assert run("fit", *tiny, "--trainer.default_root_dir=whole").code == 0
+    fitted(*tiny, "--trainer.default_root_dir=whole")
     whole = weights(Path("whole/maml_glyphs_5w1s/0"))
     assert all(torch.equal(value, whole[name]) for name, value in weights(RUN).items())
 
@@ -76,8 +76,8 @@ def test_last_without_a_run_is_refused(run, tiny):
     assert not RUN.exists()
 
 
-def test_rows_of_repeated_steps_are_dropped(run, tiny):
-    assert run("fit", *tiny, "--trainer.max_steps=2").code == 0
+def test_rows_of_repeated_steps_are_dropped(run, fitted, tiny):
+    fitted(*tiny, "--trainer.max_steps=2")
     older = (RUN / "checkpoints" / "last.ckpt").read_bytes()
     assert run("fit", *tiny, "--ckpt_path=last").code == 0
     (RUN / "checkpoints" / "last.ckpt").write_bytes(older)
@@ -85,8 +85,8 @@ def test_rows_of_repeated_steps_are_dropped(run, tiny):
     assert steps_of(RUN, "train/loss") == [1, 2, 3, 4]
 
 
-def test_continuing_with_other_settings_says_which(run, tiny):
-    assert run("fit", *tiny, "--trainer.max_steps=2").code == 0
+def test_continuing_with_other_settings_says_which(run, fitted, tiny):
+    fitted(*tiny, "--trainer.max_steps=2")
     ended = run("fit", *tiny, "--ckpt_path=last", "--model.inner_lr=0.1")
     assert ": model.inner_lr 0.4 -> 0.1, trainer.max_steps 2 -> 4.\n" in ended.out
 

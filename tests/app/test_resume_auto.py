@@ -3,7 +3,6 @@
 import csv
 import errno
 import json
-import multiprocessing
 import os
 import shutil
 import signal
@@ -16,6 +15,7 @@ from pytorch_lightning import Callback
 
 from app.runs.lock import RunLock
 from app.runs.throughput import Throughput
+from tests.rank_group import ready_context
 
 RUNS = Path("runs/maml_glyphs_5w1s")
 RUN = RUNS / "0"
@@ -24,9 +24,9 @@ CLOCK = ("tasks_per_second", "wall_time", "command", "checkpoint")  # what two e
 
 
 @pytest.fixture
-def whole(run, tiny):
+def whole(fitted, tiny):
     """What a run that is never stopped leaves."""
-    assert run("fit", *tiny, "--trainer.default_root_dir=whole").code == 0
+    fitted(*tiny, "--trainer.default_root_dir=whole")
     return left_by(Path("whole/maml_glyphs_5w1s/0"))
 
 
@@ -98,8 +98,8 @@ def test_stopping_in_a_validation_repeats_it(run, tiny, signal_in):
     assert "step 2/4" in ended.out
 
 
-def test_a_finished_run_is_tested_again_and_stays_as_it_is(run, tiny, whole):
-    assert run("fit", *tiny, AUTO).code == 0
+def test_a_finished_run_is_tested_again_and_stays_as_it_is(run, fitted, tiny, whole):
+    fitted(*tiny, AUTO)
     ended = run("fit", *tiny, AUTO)
     assert ended.code == 0, ended.err
     assert "Nothing was left to train: the run is at step 4." in ended.out
@@ -116,8 +116,8 @@ def test_a_run_that_was_stopped_early_stays_so(run, tiny):
     assert (RUN / "metrics.csv").read_text() == rows
 
 
-def test_another_configuration_gets_a_run_of_its_own(run, tiny):
-    assert run("fit", *tiny).code == 0
+def test_another_configuration_gets_a_run_of_its_own(run, fitted, tiny):
+    fitted(*tiny)
     assert run("fit", *tiny, "--trainer.max_steps=2", AUTO).code == 0
     assert sorted(path.name for path in RUNS.iterdir()) == ["0", "1"]
     elsewhere = ("--trainer.enable_progress_bar=false", "--checkpoint.every_minutes=1")
@@ -127,8 +127,8 @@ def test_another_configuration_gets_a_run_of_its_own(run, tiny):
     assert sorted(path.name for path in RUNS.iterdir()) == ["0", "1", "2"]
 
 
-def test_a_run_without_a_checkpoint_begins_again_in_its_folder(run, tiny, whole):
-    assert run("fit", *tiny, AUTO).code == 0
+def test_a_run_without_a_checkpoint_begins_again_in_its_folder(run, fitted, tiny, whole):
+    fitted(*tiny, AUTO)
     for path in (RUN / "checkpoints").iterdir():
         path.unlink()
     (RUN / "results.json").unlink()
@@ -138,8 +138,8 @@ def test_a_run_without_a_checkpoint_begins_again_in_its_folder(run, tiny, whole)
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
-def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(run, tiny, whole, damage):
-    assert run("fit", *tiny, "--checkpoint.every_minutes=0", AUTO).code == 0
+def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(run, fitted, tiny, whole, damage):
+    fitted(*tiny, "--checkpoint.every_minutes=0", AUTO)
     last = RUN / "checkpoints" / "last.ckpt"
     data = bytearray(last.read_bytes())
     weight = next(iter(torch.load(last, weights_only=True)["state_dict"].values()))
@@ -153,8 +153,8 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(run, tiny, whole
     assert last.with_name("damaged-last.ckpt").is_file()
 
 
-def test_a_damaged_best_checkpoint_is_not_tested(run, tiny):
-    assert run("fit", *tiny, AUTO).code == 0
+def test_a_damaged_best_checkpoint_is_not_tested(run, fitted, tiny):
+    fitted(*tiny, AUTO)
     best = RUN / "checkpoints" / "best-step=2.ckpt"
     best.write_bytes(best.read_bytes()[:-1000])
     ended = run("fit", *tiny, AUTO)
@@ -163,8 +163,8 @@ def test_a_damaged_best_checkpoint_is_not_tested(run, tiny):
     assert json.loads((RUN / "results.json").read_text())["checkpoint"] is None
 
 
-def test_a_checkpoint_that_cannot_be_read_now_is_not_damaged(run, tiny, monkeypatch):
-    assert run("fit", *tiny, AUTO).code == 0
+def test_a_checkpoint_that_cannot_be_read_now_is_not_damaged(run, fitted, tiny, monkeypatch):
+    fitted(*tiny, AUTO)
 
     def stale(*_, **__):
         raise OSError(errno.ESTALE, "Stale file handle")
@@ -200,8 +200,8 @@ def test_a_run_that_began_from_another_is_not_taken_for_this_one(run, tiny):
     assert (RUNS / "2").is_dir()
 
 
-def test_a_run_of_a_version_with_fewer_options_is_continued(run, tiny):
-    assert run("fit", *tiny, AUTO).code == 0
+def test_a_run_of_a_version_with_fewer_options_is_continued(run, fitted, tiny):
+    fitted(*tiny, AUTO)
     config = yaml.safe_load((RUN / "config.yaml").read_text())
     del config["data"]["init_args"]["evaluation"]["leaks"]
     (RUN / "config.yaml").write_text(yaml.safe_dump(config))
@@ -235,8 +235,8 @@ def test_a_run_of_several_epochs_goes_on_in_the_middle_of_one(run, tiny, signal_
     assert_same(RUN, left_by(Path("whole/maml_glyphs_5w1s/0")))
 
 
-def test_no_sound_checkpoint_is_an_error(run, tiny):
-    assert run("fit", *tiny, AUTO).code == 0
+def test_no_sound_checkpoint_is_an_error(run, fitted, tiny):
+    fitted(*tiny, AUTO)
     for path in (RUN / "checkpoints").iterdir():
         path.write_bytes(b"")
     ended = run("fit", *tiny, AUTO)
@@ -260,10 +260,10 @@ def hold(folder: Path, held) -> None:
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
-def test_a_run_that_is_being_trained_is_refused(run, tiny, monkeypatch):
-    assert run("fit", *tiny, "--trainer.max_steps=2", AUTO).code == 0
+def test_a_run_that_is_being_trained_is_refused(run, fitted, tiny, monkeypatch):
+    fitted(*tiny, "--trainer.max_steps=2", AUTO)
     monkeypatch.setattr("app.runs.lock.WAIT_SECONDS", 0.5)
-    context = multiprocessing.get_context("spawn")
+    context = ready_context()
     held = context.Event()
     process = context.Process(target=hold, args=(RUN, held))
     process.start()

@@ -3,6 +3,7 @@
 import collections
 import itertools
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from datamodules.glyph_scripts import BLOCKS, TEST_SCRIPTS, VAL_SCRIPTS, candida
 from datamodules.glyphs import Glyphs
 from datamodules.image_bank import ImageBank
 from datamodules.settings import Evaluation
+from tests.made_once import made_once
 
 A, ALPHA, CYRILLIC_A, BE = 0x41, 0x391, 0x410, 0x411
 
@@ -22,7 +24,11 @@ A, ALPHA, CYRILLIC_A, BE = 0x41, 0x391, 0x410, 0x411
 @pytest.fixture(scope="session")
 def bank(tmp_path_factory) -> ImageBank:
     """All glyphs, drawn now and not taken from the user's cache: the drawing is what is tested."""
-    return load_or_build(tmp_path_factory.mktemp("glyphs"), "glyphs", "test", glyphs._draw_on_one_thread)
+
+    def draw(folder: Path) -> ImageBank:
+        return load_or_build(folder, "glyphs", "test", glyphs._draw_on_one_thread)
+
+    return draw(made_once(tmp_path_factory, "glyphs", draw))
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import pytest
 
 from app.cli import main
 from tests.app.own_classes.drawn_task import SHAPES, draw
+from tests.made_once import made_once
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +22,11 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def protonet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A ProtoNet trained for a while on glyphs: good enough for strokes."""
-    root, before = tmp_path_factory.mktemp("protonet"), Path.cwd()
+    return next((made_once(tmp_path_factory, "protonet", train_protonet) / "runs").glob("*/0"))
+
+
+def train_protonet(root: Path) -> None:
+    before = Path.cwd()
     os.chdir(root)
     try:
         main(
@@ -36,4 +41,3 @@ def protonet(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )  # fmt: skip
     finally:
         os.chdir(before)
-    return next((root / "runs").glob("*/0"))

@@ -218,8 +218,8 @@ def test_half_a_command_says_what_is_missing(protonet: Path, run, options: tuple
     assert "did you mean --data.image_size?" not in ended.err
 
 
-def test_a_fixed_head_takes_fewer_classes_and_refuses_more(run, tiny, task: Path, tmp_path: Path):
-    assert run("fit", *tiny).code == 0
+def test_a_fixed_head_takes_fewer_classes_and_refuses_more(run, fitted, tiny, task: Path, tmp_path: Path):
+    fitted(*tiny)
     many = more_classes(tmp_path)
     ended = run(
         "predict", "--ckpt_path", "best", "--data", "SupportQuery", "--data.support", str(many),

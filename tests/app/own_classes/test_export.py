@@ -30,9 +30,9 @@ def write_support(folder: Path, sizes: dict[str, int]) -> Path:
 
 
 def test_export_writes_a_checked_classifier_of_a_users_classes(
-    run: Callable[..., object], tiny: tuple[str, ...], tmp_path: Path
+    run: Callable[..., object], fitted: Callable[..., None], tiny: tuple[str, ...], tmp_path: Path
 ) -> None:
-    assert run("fit", *tiny).code == 0  # type: ignore[attr-defined]
+    fitted(*tiny)
     support = write_support(tmp_path / "mine", {"cat": 2, "dog|wolf": 1, "owl": 3})
     trained = Path("runs/maml_glyphs_5w1s/0")
     ended = run("export", "--ckpt_path", str(trained), "--data", "SupportQuery", "--data.support", str(support))
@@ -83,10 +83,15 @@ def test_export_writes_a_checked_classifier_of_a_users_classes(
     ],
 )
 def test_what_cannot_be_exported_is_one_line_and_leaves_no_folder(
-    run: Callable[..., object], tiny: tuple[str, ...], tmp_path: Path, arguments: tuple[str, ...], message: str
+    run: Callable[..., object],
+    fitted: Callable[..., None],
+    tiny: tuple[str, ...],
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    message: str,
 ) -> None:
     if arguments:
-        assert run("fit", *tiny).code == 0  # type: ignore[attr-defined]
+        fitted(*tiny)
     write_support(tmp_path / "six", dict.fromkeys("abcdef", 1))
     ended = run("export", *arguments)
     assert ended.code in (1, 2)  # type: ignore[attr-defined]
