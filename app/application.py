@@ -12,21 +12,17 @@ from pytorch_lightning.loggers.logger import Logger
 from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from app.allocator import keep_freed_memory
-from app.arguments import without_option
 from app.checkpoints.choice import sound_best
 from app.checkpoints.configuration import changed_arguments, check_same_objective
 from app.checkpoints.file import WholeCheckpoints
-from app.checkpoints.run_checkpoint import RunCheckpoint
-from app.command_line import CommandLine
+from app.command_line.arguments import without_option
+from app.command_line.command_line import CommandLine
 from app.dashboards.wandb_run import RunDashboard, start_wandb
-from app.errors import InterruptedRun, one_line, process_rank
-from app.own_classes.answers import COMMANDS_THAT_ANSWER, Answers
-from app.own_classes.calibration import KEY, add_to_checkpoint, calibrate
-from app.own_classes.likeness import KEY as LIKENESS
-from app.own_classes.likeness import likeness_of_run
 from app.own_command import OwnCommand
-from app.quiet import silence_known_messages
+from app.process.allocator import keep_freed_memory
+from app.process.errors import InterruptedRun, one_line, process_rank
+from app.process.quiet import silence_known_messages
+from app.process.signals import StopSignals
 from app.runs.files import RunFiles, config_text
 from app.runs.folder import RUN_FOLDER_VARIABLE, RunFolder, configuration_of, new_run_folder
 from app.runs.interruption import Interruption
@@ -35,14 +31,18 @@ from app.runs.missing_best import why_none_is_best
 from app.runs.predictions import PredictionsFile
 from app.runs.progress import RunProgress
 from app.runs.report import report
+from app.runs.run_checkpoint import RunCheckpoint
 from app.runs.throughput import Throughput
 from app.runs.time_limit import with_time_limit
-from app.signals import StopSignals
+from app.user_classes.answers import COMMANDS_THAT_ANSWER, Answers
+from app.user_classes.calibration import KEY, add_to_checkpoint, calibrate
+from app.user_classes.likeness import KEY as LIKENESS
+from app.user_classes.likeness import likeness_of_run
 from datamodules import SupportQuery
 from datamodules.objective import CLASSIFICATION
 from datamodules.progress import say
-from modules.fit_check import check_before_reading
-from modules.trained_images import TRAINED_CLASSES, images_of
+from modules.backbones.trained_images import TRAINED_CLASSES, images_of
+from modules.learner.fit_check import check_before_reading
 
 CHILDREN_SECONDS = 5.0  # for a process that stops by itself
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from app.arguments import check_arguments
-from app.errors import one_line_errors
-from app.signals import StopSignals
+from app.command_line.arguments import check_arguments
+from app.process.errors import one_line_errors
+from app.process.signals import StopSignals
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ COMMANDS = {
     ),
     "export": Command(
         "adapt a checkpoint to your own classes and write the classifier for ONNX Runtime and PyTorch",
-        "app.own_classes.export_command:main",
+        "app.user_classes.export_command:main",
     ),
 }
 

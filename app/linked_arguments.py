@@ -6,11 +6,11 @@ from typing import Any
 
 from pytorch_lightning.cli import LightningArgumentParser
 
-from app.errors import UsageError
-from datamodules.base import EpisodeDataModule
-from datamodules.task_sizes import Count, largest
+from app.process.errors import UsageError
+from datamodules.episode_data import EpisodeDataModule
+from datamodules.tasks.task_sizes import Count, largest
 from modules import Learner
-from modules.class_paths import subclasses
+from modules.learner.class_paths import subclasses
 
 # Names that would mean one thing of the data and another of a learner.
 NOT_LINKED = {

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import torch
 
-from app.allocator import keep_freed_memory
-from app.data_folder import data_folder
-from app.errors import UsageError
+from app.files.data_folder import data_folder
+from app.process.allocator import keep_freed_memory
+from app.process.errors import UsageError
 from benchmarks import machine, results_file
 from benchmarks.options import Options
 from benchmarks.render import render

@@ -10,7 +10,7 @@ import torch
 from benchmarks.cases import Case, Gradients, Step
 from benchmarks.peers import learn2learn_maml, parallel_metalearn_maml
 from modules import OuterLoop
-from modules.cuda_graph import GraphedGradient
+from modules.learner.cuda_graph import GraphedGradient
 
 OURS = "quickstudy "
 AUTO = OURS + "auto"

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from app.allocator import keep_freed_memory
+from app.process.allocator import keep_freed_memory
 from benchmarks.cases import Case, Gradients, Step
 from benchmarks.timing import synchronise
 

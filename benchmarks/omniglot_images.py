@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from datamodules import Omniglot
-from datamodules.bank_data import BankDataModule
+from datamodules.images.bank_data import BankDataModule
 from datamodules.settings import Loading
 
 

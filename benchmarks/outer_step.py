@@ -11,7 +11,7 @@ from benchmarks.options import Options
 from benchmarks.race import Cell, Race, enter_all
 from benchmarks.table import Row, Table
 from benchmarks.timing import Timing, compare
-from modules.base import Learner
+from modules.learner.learner import Learner
 
 N_TASKS = (1, 4, 16, 32, 128, 512)
 COLUMNS = {

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from app.markdown_text import between_markers, table
+from app.files.markdown_text import between_markers, table
 from benchmarks import plot, results_file
 from benchmarks.table import Row, columns_of, shown
 

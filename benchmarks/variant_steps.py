@@ -20,10 +20,10 @@ from benchmarks.cases import Case, Gradients, Step
 from benchmarks.contestants import our_step
 from benchmarks.fresh_process import Make
 from benchmarks.whole_step import compiled_step, plain_batch_norm
-from modules import gradient_learner
 from modules.functional.inner_loop import Loss, Update, inner_loop
-from modules.functional.networks import Variables
-from modules.functional.per_task import BATCHED_OPERATIONS
+from modules.functional.tasks.networks import Variables
+from modules.functional.tasks.per_task import BATCHED_OPERATIONS
+from modules.learner import gradient_learner
 
 THREADS, THREAD_CHUNK = 2, 8
 

@@ -1,19 +1,19 @@
-"""The data sets. A new one is one file here and one line below."""
+"""The data sets. A new one is one file in sets/ and one line below."""
 
-from datamodules.augmentation import Augmentation
-from datamodules.bank_data import BankDataModule
-from datamodules.base import EpisodeDataModule
-from datamodules.cifar import CIFARFS, FC100
-from datamodules.cub import CUB
 from datamodules.episode import Episode
-from datamodules.glyphs import Glyphs
-from datamodules.image_folder import ImageFolder
-from datamodules.mini_imagenet import MiniImageNet
-from datamodules.omniglot import Omniglot
+from datamodules.episode_data import EpisodeDataModule
+from datamodules.images.augmentation import Augmentation
+from datamodules.images.bank_data import BankDataModule
+from datamodules.sets.cifar import CIFARFS, FC100
+from datamodules.sets.cub import CUB
+from datamodules.sets.glyphs.glyphs import Glyphs
+from datamodules.sets.image_folder import ImageFolder
+from datamodules.sets.mini_imagenet import MiniImageNet
+from datamodules.sets.omniglot.omniglot import Omniglot
+from datamodules.sets.sinusoid import Sinusoid
+from datamodules.sets.support_query import SupportQuery
+from datamodules.sets.tiered_imagenet import TieredImageNet
 from datamodules.settings import Evaluation, Loading
-from datamodules.sinusoid import Sinusoid
-from datamodules.support_query import SupportQuery
-from datamodules.tiered_imagenet import TieredImageNet
 
 __all__ = [
     "CIFARFS",

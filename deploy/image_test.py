@@ -32,7 +32,7 @@ JOB = (
 )
 JOB_SETTING = Setting(entrypoint=True, env={"WANDB_MODE": "offline"})
 RUN = "/app/runs/maml_glyphs_5w1s"
-TESTS = ("tests/app/test_errors.py", "tests/app/test_run.py", "tests/modules/functional")
+TESTS = ("tests/app/process/test_errors.py", "tests/app/test_run.py", "tests/modules/functional")
 
 
 class Failure(Exception):

@@ -1,27 +1,27 @@
-"""The learners. A new method is one file here, one line below and one file in configs/."""
+"""The learners. A new method is one file in methods/, one line below and one file in configs/."""
 
-from modules.anil import ANIL
-from modules.backbones import Backbone, Conv4
-from modules.base import Learner
-from modules.baseline_plus_plus import BaselinePlusPlus
-from modules.boil import BOIL
-from modules.es_maml import ESMAML
-from modules.fine_tuned_protonet import FineTunedProtoNet
-from modules.from_scratch import FromScratch
-from modules.imaml import IMAML
-from modules.leo import LEO
-from modules.maml import MAML
-from modules.maml_plus_plus import MAMLPlusPlus
-from modules.meta_sgd import MetaSGD
-from modules.mlp import MLP
-from modules.outer_loop import OuterLoop
-from modules.pretrained import PreTrained
-from modules.protonet import ProtoNet
-from modules.relation_embedding import RelationEmbedding
-from modules.relation_network import RelationNetwork
-from modules.reptile import Reptile
-from modules.resnet12 import ResNet12
-from modules.timm_backbone import Timm
+from modules.backbones.backbone import Backbone, Conv4
+from modules.backbones.mlp import MLP
+from modules.backbones.relation_embedding import RelationEmbedding
+from modules.backbones.resnet12 import ResNet12
+from modules.backbones.timm import Timm
+from modules.learner.learner import Learner
+from modules.learner.outer_loop import OuterLoop
+from modules.methods.anil import ANIL
+from modules.methods.baseline_plus_plus import BaselinePlusPlus
+from modules.methods.boil import BOIL
+from modules.methods.es_maml import ESMAML
+from modules.methods.fine_tuned_protonet import FineTunedProtoNet
+from modules.methods.from_scratch import FromScratch
+from modules.methods.imaml import IMAML
+from modules.methods.leo import LEO
+from modules.methods.maml import MAML
+from modules.methods.maml_plus_plus import MAMLPlusPlus
+from modules.methods.meta_sgd import MetaSGD
+from modules.methods.pretrained import PreTrained
+from modules.methods.protonet import ProtoNet
+from modules.methods.relation_network import RelationNetwork
+from modules.methods.reptile import Reptile
 
 __all__ = [
     "ANIL",

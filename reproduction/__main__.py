@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 
-from app.errors import one_line, one_line_errors
-from app.signals import StopSignals
+from app.process.errors import one_line, one_line_errors
+from app.process.signals import StopSignals
 from reproduction import result_files
 from reproduction.cells import Cell
 from reproduction.commands import Commands, FailedCommand, StoppedCommand

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from app.data_folder import data_folder
-from app.errors import UsageError
+from app.files.data_folder import data_folder
+from app.process.errors import UsageError
 from reproduction.ablations import ABLATIONS
 from reproduction.cells import CELLS
 from reproduction.result_files import RESULTS

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from datamodules import Omniglot
-from datamodules.image_bank import ImageBank
+from datamodules.images.bank import ImageBank
 from modules import MAML, Conv4
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.errors import one_line_errors
-from app.markdown_text import between_markers, table
-from app.whole_file import write_whole
+from app.files.atomic_file import write_whole
+from app.files.markdown_text import between_markers, table
+from app.process.errors import one_line_errors
 from reproduction.cells import CELLS, TASKS, Cell
 from reproduction.result_files import RESULTS, load_valid
 from reproduction.shipped import ROOT, deviations

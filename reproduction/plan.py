@@ -2,8 +2,8 @@
 
 import argparse
 
-from app.arguments import did_you_mean
-from app.errors import UsageError
+from app.command_line.arguments import did_you_mean
+from app.process.errors import UsageError
 from reproduction import result_files
 from reproduction.ablations import ABLATIONS
 from reproduction.cells import CELLS, Cell

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from app.errors import UsageError
-from app.whole_file import write_whole
+from app.files.atomic_file import write_whole
+from app.process.errors import UsageError
 from reproduction.cells import Cell
 from reproduction.result import Result
 from reproduction.shipped import shipped_hash

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from app.markdown_text import table
+from app.files.markdown_text import table
 from reproduction.ablations import ABLATIONS
 from reproduction.cells import CELLS, OTHER_CHARACTERS, TASKS, Cell, Published
 from reproduction.result import (

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.errors import UsageError
+from app.process.errors import UsageError
 from reproduction.cells import Cell
 from reproduction.shipped import ROOT, iterations_of
 

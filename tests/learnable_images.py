@@ -5,11 +5,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datamodules.bank_data import BankDataModule
 from datamodules.episode import Episode
-from datamodules.image_bank import ImageBank
+from datamodules.images.bank import ImageBank
+from datamodules.images.bank_data import BankDataModule
 from datamodules.settings import Evaluation
-from modules.backbones import Backbone
+from modules.backbones.backbone import Backbone
 
 N_CLASSES, IMAGES_EACH = 30, 12
 

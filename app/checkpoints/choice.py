@@ -4,9 +4,9 @@ import os
 from pathlib import Path
 
 from app.checkpoints.file import DamagedCheckpointError, load_whole
-from app.checkpoints.run_checkpoint import RunCheckpoint
-from app.errors import UsageError
+from app.process.errors import UsageError
 from app.runs.folder import RunFolder, configuration_of, newest_run
+from app.runs.run_checkpoint import RunCheckpoint
 
 WORDS = ("last", "best")
 

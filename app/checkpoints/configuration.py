@@ -6,10 +6,10 @@ from typing import Any
 
 import datamodules
 from app.checkpoints.file import load_whole
-from app.errors import UsageError
+from app.process.errors import UsageError
 from datamodules import BankDataModule, EpisodeDataModule
 from datamodules.objective import CLASSIFICATION, OBJECTIVES, Objective
-from modules.checkpoint_format import format_refusal
+from modules.learner.checkpoint_format import format_refusal
 
 # What the entries of a checkpoint are, as far as commands read them.
 KINDS: dict[str, type] = {

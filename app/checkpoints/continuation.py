@@ -9,9 +9,9 @@ from typing import Any
 
 import datamodules
 import modules
-from app.arguments import LINKED
+from app.command_line.arguments import LINKED
 from app.linked_arguments import follows_the_data
-from modules.outer_loop import ENDLESS_SCHEDULES
+from modules.learner.outer_loop import ENDLESS_SCHEDULES
 
 # Options in which one run may differ from start to start: where it is computed, what is shown of it, how long it takes.
 SAME_RUN = (

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from app.errors import UsageError
+from app.process.errors import UsageError
 from app.runs.folder import LAST, PREVIOUS
 
 

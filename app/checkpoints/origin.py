@@ -20,7 +20,7 @@ from app.checkpoints.continuation import (
 )
 from app.checkpoints.resumption import sound_state
 from app.checkpoints.stored_configuration import IDENTITY, shapes_of, training_of
-from app.errors import UsageError, process_rank
+from app.process.errors import UsageError, process_rank
 from app.runs.folder import LAST, RunFolder, configuration_of, run_of
 from app.runs.lock import RunLock
 from modules import Learner

@@ -6,7 +6,7 @@ from typing import Any
 from app.checkpoints.configuration import read_checkpoint
 from app.checkpoints.continuation import is_same_run
 from app.checkpoints.file import DamagedCheckpointError
-from app.errors import UsageError
+from app.process.errors import UsageError
 from app.runs.folder import LAST, RunFolder, configuration_of, runs
 
 

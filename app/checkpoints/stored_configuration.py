@@ -5,9 +5,9 @@ from collections.abc import Container, Sequence
 from typing import Any
 
 import modules
-from app.arguments import option_values
 from app.checkpoints.configuration import checkpoint_config, data_class
 from app.checkpoints.continuation import NOT_COMPARED, Shapes, Training
+from app.command_line.arguments import option_values
 
 CONFIGURATION, IDENTITY, RUN_NAME = "configuration", "data_identity", "run_name"  # a checkpoint's keys
 OF_THE_MODEL = ("model", "data", "seed_everything")

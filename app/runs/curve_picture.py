@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from modules import Learner
-from modules.evaluation import answers_after
+from modules.learner.evaluation import answers_after
 
 STEPS = (0, 1, 5, 10)
 N_TASKS, N_POINTS = 2, 201

@@ -12,10 +12,10 @@ import yaml
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from app.checkpoints.stored_configuration import CONFIGURATION, IDENTITY, RUN_NAME, stored
+from app.files.atomic_file import write_whole
 from app.runs.folder import RunFolder
 from app.runs.results import commit, device_name
 from app.runs.throughput import Throughput
-from app.whole_file import write_whole
 
 SHARED_SECONDS = 30.0  # for a network's file system to show a new file
 

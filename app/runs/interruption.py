@@ -5,11 +5,11 @@ from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from app.checkpoints.run_checkpoint import RunCheckpoint
-from app.errors import InterruptedRun
+from app.process.errors import InterruptedRun
+from app.process.signals import StopSignals
 from app.runs.rank_agreement import RankAgreement
-from app.signals import StopSignals
-from modules.resume_point import begin_with_validation
+from app.runs.run_checkpoint import RunCheckpoint
+from modules.learner.resume_point import begin_with_validation
 
 
 class Interruption(Callback):

@@ -9,7 +9,7 @@ from typing import Any
 from pytorch_lightning.loggers.logger import Logger, rank_zero_experiment
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from app.whole_file import write_whole
+from app.files.atomic_file import write_whole
 
 
 class MetricsFile(Logger):

@@ -2,7 +2,7 @@
 
 from pytorch_lightning import Trainer
 
-from app.checkpoints.run_checkpoint import RunCheckpoint
+from app.runs.run_checkpoint import RunCheckpoint
 
 
 def why_none_is_best(trainer: Trainer, checkpointing: RunCheckpoint) -> str:

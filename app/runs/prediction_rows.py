@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from pytorch_lightning import Trainer
 
-from app.whole_file import write_whole
+from app.files.atomic_file import write_whole
 
 PREDICTIONS = "predictions.csv"
 

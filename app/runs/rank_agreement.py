@@ -5,7 +5,7 @@ import time
 import torch
 from pytorch_lightning import Trainer
 
-from modules.ranks import reduced
+from modules.learner.ranks import reduced
 
 ASKED_EVERY = 1.0  # seconds, about: asking waits for the other ranks
 MOST_BATCHES = 100  # between two questions

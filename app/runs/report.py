@@ -12,7 +12,7 @@ from app.runs.folder import RunFolder
 from app.runs.results import RunFacts, collect_results, device_name, readable, write_results
 from app.runs.task_scores import write_task_scores
 from app.runs.throughput import Throughput
-from datamodules.base import EpisodeDataModule
+from datamodules.episode_data import EpisodeDataModule
 from modules import Learner
 
 

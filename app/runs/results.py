@@ -13,11 +13,11 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from app.files.atomic_file import write_whole
 from app.runs.score_text import score_text
-from app.whole_file import write_whole
 from datamodules.objective import CLASSIFICATION, OBJECTIVES, Objective
-from datamodules.sampling import DRAWS
-from modules.scores import MeanScore
+from datamodules.tasks.sampling import DRAWS
+from modules.learner.scores import MeanScore
 
 
 @dataclass

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, NoReturn
 import torch
 from torch import Tensor
 
-from app.errors import UsageError, one_line_errors
+from app.files.atomic_file import write_whole
+from app.process.errors import UsageError, one_line_errors
 from app.runs.score_text import score_text
-from app.whole_file import write_whole
 from datamodules.objective import CLASSIFICATION, OBJECTIVES, REGRESSION, Objective
 
 TASK = "task"  # the column of the task numbers

@@ -66,7 +66,7 @@ def arguments() -> argparse.Namespace:
 def network() -> torch.nn.Module:
     """The network of configs/maml_omniglot_5w1s.yaml."""
     from modules import Conv4
-    from modules.gradient_learner import with_linear_head
+    from modules.learner.gradient_learner import with_linear_head
 
     return with_linear_head(Conv4(filters=64, downsample="stride", reduce="mean"), 5)
 

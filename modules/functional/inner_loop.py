@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from modules.functional.networks import Variables
+from modules.functional.tasks.networks import Variables
 
 # (step, fast weights (T, *shape)) -> each task's loss (T,)
 Loss = Callable[[int, Variables], Tensor]

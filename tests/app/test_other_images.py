@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.arguments import DEFAULT_CONFIG
+from app.command_line.arguments import DEFAULT_CONFIG
 from tests.datamodules.image_makers import save_classes
 
 

@@ -16,8 +16,8 @@ from benchmarks.table import Row
 from benchmarks.trial import AS_IS
 from benchmarks.variant_steps import VARIANTS, Variant, single_threads, tf32_products
 from benchmarks.whole_step import functional_step
-from modules.functional.per_task import BATCHED_OPERATIONS
-from modules.functional.task_batch_norm import task_batch_norm
+from modules.functional.tasks.batch_norm import task_batch_norm
+from modules.functional.tasks.per_task import BATCHED_OPERATIONS
 
 CPU, CASE, N_TASKS = torch.device("cpu"), Case(1, 1, 2), 5
 HERE = [v for v in VARIANTS if "cpu" in v.expected and not v.compiles and "bfloat16" not in v.name]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from datamodules import omniglot
-from datamodules.omniglot_source import PARTS
+from datamodules.sets.omniglot import omniglot
+from datamodules.sets.omniglot.source import PARTS
 from tests.datamodules.tiny_omniglot import LAKE, VINYALS, write_folders, write_zips
 
 

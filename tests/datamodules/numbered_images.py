@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import keystr, tree_leaves_with_path, tree_map, tree_structure
 
-from datamodules.bank_data import BankDataModule
 from datamodules.episode import Episode
-from datamodules.image_bank import ImageBank
+from datamodules.images.bank import ImageBank
+from datamodules.images.bank_data import BankDataModule
 from datamodules.settings import Evaluation
 
 SIZES = [5 + c % 4 for c in range(24)]

@@ -12,7 +12,7 @@ from pytorch_lightning.utilities.data import extract_batch_size
 from torch.utils.data import default_collate
 
 from datamodules.episode import Episode
-from datamodules.image_bank import ImageBank
+from datamodules.images.bank import ImageBank
 from datamodules.settings import Evaluation, Loading
 from tests.datamodules.numbered_images import (
     SIZES,

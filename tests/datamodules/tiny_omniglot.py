@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datamodules.omniglot import Omniglot
-from datamodules.omniglot_source import PARTS
+from datamodules.sets.omniglot.omniglot import Omniglot
+from datamodules.sets.omniglot.source import PARTS
 
 ALPHABETS = {"images_background": {"Amber": 3, "Blue": 2, "Cyan": 2}, "images_evaluation": {"Dun": 3, "Ebony": 2}}
 CHARACTERS = {

@@ -5,7 +5,7 @@ import shlex
 import pytest
 
 from app import cli
-from app.arguments import check_arguments, config_files, option_values
+from app.command_line.arguments import check_arguments, config_files, option_values
 from tests.deploy.manifests import ROOT, compose, training_pods
 
 COMMANDS = {pod.name: pod.container["args"] for pod in training_pods()}

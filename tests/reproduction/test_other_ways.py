@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from datamodules import Omniglot
-from datamodules.image_bank import ImageBank
+from datamodules.images.bank import ImageBank
 from modules import MAML, MLP, Conv4
 from reproduction.other_ways import Conv4ByTorch, InkIs0, NormalHead, SmallWeights
 

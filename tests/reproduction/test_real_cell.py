@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from app.data_folder import data_folder
+from app.files.data_folder import data_folder
 from reproduction import training
 from reproduction.__main__ import main
 

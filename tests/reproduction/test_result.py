@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import UsageError
+from app.process.errors import UsageError
 from app.runs.folder import RunFolder
 from reproduction import result_files
 from reproduction.cells import CELLS, Published

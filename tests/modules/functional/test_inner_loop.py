@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam
 
 from modules.functional.inner_loop import adam, inner_loop, sgd, task_gradients
-from modules.functional.networks import Variables, for_each_task
+from modules.functional.tasks.networks import Variables, for_each_task
 
 T, STEPS = 3, 6
 

@@ -1,0 +1,1 @@
+"""The command line: arguments, parser, Trainer options, secrets, the default configuration."""

@@ -1,0 +1,1 @@
+"""The process: errors, signals, memory, and what it prints."""

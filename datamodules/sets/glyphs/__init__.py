@@ -1,0 +1,1 @@
+"""Glyphs, the embedded data set."""

@@ -1,0 +1,1 @@
+"""Which examples make task number i: pure functions of (seed, split, i)."""

@@ -1,0 +1,1 @@
+"""The networks that turn inputs into features, and the weights that they begin from."""

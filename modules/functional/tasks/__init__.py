@@ -1,0 +1,1 @@
+"""One network applied to T tasks at once."""

@@ -1,0 +1,1 @@
+"""What all methods share: the contract, the outer loop, evaluation, checks and checkpoints."""
