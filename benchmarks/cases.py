@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from datamodules.episode import Episode, Task
 from modules import MAML, OuterLoop, ResNet12
-from modules.backbones.backbone import Backbone, Conv4
+from modules.backbones.backbone import Backbone
+from modules.backbones.conv4 import Conv4
 
 Gradients = dict[str, Tensor]  # by the name of the network's parameter
 

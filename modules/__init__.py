@@ -1,6 +1,7 @@
 """The learners. A new method is one file in methods/, one line below and one file in configs/."""
 
-from modules.backbones.backbone import Backbone, Conv4
+from modules.backbones.backbone import Backbone
+from modules.backbones.conv4 import Conv4
 from modules.backbones.mlp import MLP
 from modules.backbones.relation_embedding import RelationEmbedding
 from modules.backbones.resnet12 import ResNet12

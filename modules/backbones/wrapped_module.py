@@ -1,6 +1,7 @@
 """Any network of PyTorch as a backbone."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from pytorch_lightning.utilities.seed import isolate_rng
@@ -9,9 +10,9 @@ from torch.func import functional_call
 from torch.nn.parameter import is_lazy
 
 from modules.backbones.backbone import Backbone
-from modules.learner.checkpoint_arguments import check_given
 
 IMAGE_SIZES = (28, 32, 64, 84, 224)  # that are tried, in pixels
+GIVEN_AS_MODULE = "given as a module: "  # begins what stands in a module's place in a checkpoint
 SHAPES = ((1, 28, 28), (3, 84, 84), (3, 224, 224), (1,))  # where the layers do not say how many channels they take
 
 
@@ -152,3 +153,24 @@ def _shapes(network: nn.Module) -> Iterator[tuple[int, ...]]:
     else:
         n_axes = {nn.Conv1d: 1, nn.Conv2d: 2}.get(type(first), 3)
         yield from ((first.in_channels, *[size] * n_axes) for size in IMAGE_SIZES)
+
+
+def check_given(name: str, value: Any) -> None:
+    """Refuses what a checkpoint holds in a module's place, or another value that is no module.
+
+    Args:
+        name: The argument's.
+        value: What a constructor was given.
+
+    Raises:
+        ValueError: If it is no module.
+    """
+    if isinstance(value, nn.Module):
+        return
+    if isinstance(value, str) and value.startswith(GIVEN_AS_MODULE):
+        raise ValueError(
+            f"the checkpoint's learner was given its {name} as a module ({value.removeprefix(GIVEN_AS_MODULE)}), of "
+            f"which a checkpoint holds the weights alone: pass it again, as in load_from_checkpoint(path, {name}=...)."
+        )
+    hint = f": write {value.__name__}(...)" if isinstance(value, type) else ""
+    raise ValueError(f"{name} must be a torch.nn.Module, got {value!r}{hint}.")

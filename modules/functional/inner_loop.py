@@ -147,27 +147,3 @@ def adam(
 def _of_mean(decay: float, steps: Tensor) -> Tensor:
     """1 - decay^steps, (), to the last digit also where it is small."""
     return -torch.expm1(steps.to(torch.float64) * math.log(decay))
-
-
-def momentum_sgd(lr: float, momentum: float, dampening: float = 0.0, weight_decay: float = 0.0) -> Update:
-    """Gradient descent with momentum, as `torch.optim.SGD` computes it.
-
-    Computes g <- g + lambda * theta, v <- mu * v + (1 - tau) * g and theta <- theta - lr * v, where v is g at the first
-    step.
-
-    Args:
-        lr: Step size.
-        momentum: mu.
-        dampening: tau.
-        weight_decay: lambda.
-    """
-
-    def update(
-        step: int, loss: Tensor, params: Variables, gradients: Variables, moments: Variables
-    ) -> tuple[Variables, Variables]:
-        penalised = {n: torch.add(gradients[n], value, alpha=weight_decay) for n, value in params.items()}
-        if moments:
-            penalised = {n: momentum * moments[n] + (1 - dampening) * value for n, value in penalised.items()}
-        return {n: torch.add(value, penalised[n], alpha=-lr) for n, value in params.items()}, penalised
-
-    return update

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from modules.backbones.wrapped_module import GIVEN_AS_MODULE
+
 # What Lightning recommends there would let a checkpoint build another network without a word.
 warnings.filterwarnings("ignore", message=r".*Attribute '\w+' is an instance of `nn\.Module` and is already saved")
-
-GIVEN_AS_MODULE = "given as a module: "  # begins what stands in a module's place
 
 
 def plain_arguments(arguments: dict[str, Any], kind: type) -> dict[str, Any]:
@@ -39,24 +39,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value] if isinstance(value, list) else tuple(_plain(item) for item in value)
     return value
-
-
-def check_given(name: str, value: Any) -> None:
-    """Refuses what a checkpoint holds in a module's place, or another value that is no module.
-
-    Args:
-        name: The argument's.
-        value: What a constructor was given.
-
-    Raises:
-        ValueError: If it is no module.
-    """
-    if isinstance(value, nn.Module):
-        return
-    if isinstance(value, str) and value.startswith(GIVEN_AS_MODULE):
-        raise ValueError(
-            f"the checkpoint's learner was given its {name} as a module ({value.removeprefix(GIVEN_AS_MODULE)}), of "
-            f"which a checkpoint holds the weights alone: pass it again, as in load_from_checkpoint(path, {name}=...)."
-        )
-    hint = f": write {value.__name__}(...)" if isinstance(value, type) else ""
-    raise ValueError(f"{name} must be a torch.nn.Module, got {value!r}{hint}.")

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 
 from datamodules.episode import Task
-from modules.backbones.backbone import Backbone, Conv4
+from modules.backbones.backbone import Backbone
+from modules.backbones.conv4 import Conv4
 from modules.backbones.wrapped_module import as_backbone
 from modules.functional.inner_loop import Update, inner_loop
 from modules.functional.tasks.networks import Variables, for_each_task

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from datamodules.episode import Episode, Task, no_noise
 from datamodules.objective import CLASSIFICATION, Objective
-from modules.backbones.backbone import Backbone, Conv4
+from modules.backbones.backbone import Backbone
+from modules.backbones.conv4 import Conv4
 from modules.backbones.frozen_features import embed_images, passes_features
 from modules.backbones.trained_images import TrainedOn
 from modules.backbones.weights import weights_follow

@@ -9,10 +9,11 @@ from torch.nn import functional
 
 from datamodules.episode import Task
 from datamodules.tasks.counter import random_bits
-from modules.backbones.backbone import Backbone, Conv4
+from modules.backbones.backbone import Backbone
+from modules.backbones.conv4 import Conv4
 from modules.backbones.wrapped_module import as_backbone
 from modules.functional.full_precision import in_full_precision
-from modules.functional.inner_loop import inner_loop, momentum_sgd
+from modules.functional.inner_loop import Update, inner_loop
 from modules.functional.mini_batches import take
 from modules.functional.tasks.networks import Variables
 from modules.learner.example_learner import ExampleLearner
@@ -168,3 +169,27 @@ def scaled_cosines(features: Tensor, norms: Tensor, directions: Tensor, scale: f
     unit = features / (features.norm(dim=-1, keepdim=True) + EPSILON)
     rows = norms.unsqueeze(-1) * functional.normalize(directions, dim=-1)  # (..., N, D)
     return scale * unit @ rows.transpose(-1, -2)
+
+
+def momentum_sgd(lr: float, momentum: float, dampening: float = 0.0, weight_decay: float = 0.0) -> Update:
+    """Gradient descent with momentum, as `torch.optim.SGD` computes it.
+
+    Computes g <- g + lambda * theta, v <- mu * v + (1 - tau) * g and theta <- theta - lr * v, where v is g at the first
+    step.
+
+    Args:
+        lr: Step size.
+        momentum: mu.
+        dampening: tau.
+        weight_decay: lambda.
+    """
+
+    def update(
+        step: int, loss: Tensor, params: Variables, gradients: Variables, moments: Variables
+    ) -> tuple[Variables, Variables]:
+        penalised = {n: torch.add(gradients[n], value, alpha=weight_decay) for n, value in params.items()}
+        if moments:
+            penalised = {n: momentum * moments[n] + (1 - dampening) * value for n, value in penalised.items()}
+        return {n: torch.add(value, penalised[n], alpha=-lr) for n, value in params.items()}, penalised
+
+    return update

@@ -9,7 +9,7 @@ from torch import Tensor
 from datamodules.episode import Episode, Task
 from datamodules.tasks.counter import random_bits
 from modules.backbones.backbone import Backbone
-from modules.functional.evolution import evolution_gradient, normal_numbers
+from modules.functional.normal_numbers import normal_numbers
 from modules.functional.tasks.networks import Variables
 from modules.learner.gradient_learner import GradientLearner
 from modules.learner.outer_loop import OuterLoop
@@ -176,3 +176,24 @@ class ESMAML(GradientLearner):
         fast = [name for name in self.fast_params(params) if name.startswith(f"network.{layer}")]
         parts = weights.split([params[name].numel() for name in fast], dim=-1)
         return {n: part.unflatten(-1, params[n].shape) for n, part in zip(fast, parts, strict=True)}
+
+
+def evolution_gradient(above: Tensor, below: Tensor, directions: Tensor, sigma: float) -> Tensor:
+    """The antithetic estimate of the gradient of E f(x + sigma g), g standard normal.
+
+    Args:
+        above: f(x + sigma g) for each of M points and each direction, (T, M, N).
+        below: f(x - sigma g), (T, M, N).
+        directions: g, the same for all points of a task, (T, N, P).
+        sigma: Standard deviation of the perturbations.
+
+    Returns:
+        (T, M, P): the mean over N of (above - below) / (2 sigma) g.
+
+    Reference:
+        Song et al., "ES-MAML: Simple Hessian-Free Meta Learning", ICLR 2020, Algorithm 2 (ESGrad, antithetic); Salimans
+        et al., "Evolution Strategies as a Scalable Alternative to Reinforcement Learning", 2017.
+    """
+    slopes = (above - below) / (2 * sigma * above.shape[-1])  # (T, M, N)
+    with torch.autocast(directions.device.type, enabled=False):
+        return slopes.to(directions.dtype) @ directions

@@ -10,15 +10,19 @@ from torch.nn import functional
 
 from datamodules.episode import Episode, Task
 from datamodules.tasks.counter import random_bits
-from modules.backbones.backbone import Backbone, Conv4
+from modules.backbones.backbone import Backbone
+from modules.backbones.conv4 import Conv4
 from modules.backbones.wrapped_module import as_backbone
-from modules.functional.evolution import normal_numbers
-from modules.functional.latent_embedding import all_pairs, divergence_at, orthogonality_penalty, split_gaussian
+from modules.functional.full_precision import in_full_precision
+from modules.functional.normal_numbers import normal_numbers
 from modules.functional.prototypes import class_means, inner_products
 from modules.functional.tasks.networks import Variables
 from modules.learner.learner import Learner
 from modules.learner.outer_loop import OuterLoop
 from modules.learner.settings import check_positive
+
+SMALLEST_DEVIATION = 1e-10
+LARGEST_EXPONENT = 5.0  # a deviation of 148, beyond which a classifier is nothing but noise
 
 SAMPLES_STREAM = 1 << 24  # keeps these draws apart from those of tasks and of other methods
 
@@ -214,3 +218,49 @@ def _linear(n_inputs: int, n_outputs: int) -> nn.Linear:
     layer = nn.Linear(n_inputs, n_outputs, bias=False)
     nn.init.xavier_uniform_(layer.weight)
     return layer
+
+
+def all_pairs(codes: Tensor) -> Tensor:
+    """Each code beside each of its task's, itself included: (T, S, L) -> (T, S, S, 2 L)."""
+    n = codes.shape[1]
+    left = codes.unsqueeze(2).expand(-1, -1, n, -1)  # (T, S, S, L)
+    return torch.cat([left, left.transpose(1, 2)], dim=-1)
+
+
+@in_full_precision
+def split_gaussian(parameters: Tensor, offset: float) -> tuple[Tensor, Tensor]:
+    """A network's outputs as a normal distribution's mean and standard deviation.
+
+    Args:
+        parameters: (..., 2 L).
+        offset: The deviation where the network puts out 0.
+
+    Returns:
+        Mean and deviation, (..., L) each, in float32 at least; the deviation is exp(output) - (1 - offset),
+        above 0 and below 149.
+    """
+    mean, raw = parameters.chunk(2, dim=-1)
+    return mean, (raw.clamp(max=LARGEST_EXPONENT).exp() - (1 - offset)).clamp(min=SMALLEST_DEVIATION)
+
+
+@in_full_precision
+def divergence_at(sample: Tensor, deviation: Tensor, draw: Tensor) -> Tensor:
+    """log N(sample; mean, deviation) - log N(sample; 0, 1), whose expectation is the KL divergence.
+
+    Args:
+        sample: mean + deviation * draw, (...).
+        deviation: (...).
+        draw: (...); taken from the sample again it would be round-off where the deviation is small.
+
+    Returns:
+        (...), in float32 at least.
+    """
+    return 0.5 * (sample.square() - draw.square()) - deviation.log()
+
+
+@in_full_precision
+def orthogonality_penalty(rows: Tensor) -> Tensor:
+    """The mean squared difference between the rows' correlations and the identity: (L, D) -> (), float32 at least."""
+    unit = functional.normalize(rows, dim=1)  # (L, D)
+    identity = torch.eye(len(rows), dtype=rows.dtype, device=rows.device)
+    return (unit @ unit.T - identity).square().mean()

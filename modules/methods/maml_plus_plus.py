@@ -7,12 +7,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from datamodules.episode import Episode
 from modules.backbones.backbone import Backbone
 from modules.functional.inner_loop import Update, sgd, sgd_with
-from modules.functional.multi_step_loss import step_weights
-from modules.functional.tasks.networks import Variables, under_prefix
+from modules.functional.tasks.networks import Variables, key_of, under_prefix
 from modules.learner.gradient_learner import GradientLearner
 from modules.learner.outer_loop import OuterLoop
 from modules.learner.settings import check_positive
-from modules.methods.meta_sgd import key_of
 
 
 class MAMLPlusPlus(GradientLearner):
@@ -139,3 +137,24 @@ class NormVariables(nn.Module):
         for name, buffer in layer.named_buffers():
             if buffer.is_floating_point():  # not the count of batches
                 self.register_buffer(name, buffer.clone())
+
+
+def step_weights(n_steps: int, progress: float, smallest: float = 0.03) -> list[float]:
+    """The weights of the query losses after 1, ..., n_steps inner steps: all equal at first, then ever more the last's.
+
+    Args:
+        n_steps: K inner steps, 1 or more.
+        progress: How far the annealing has come, 0 or more; from 1 on only the last step counts.
+        smallest: Below this share of 1 / K no weight falls before that.
+
+    Returns:
+        K weights that sum to 1.
+
+    Reference:
+        Antoniou, Edwards and Storkey, "How to Train Your MAML", ICLR 2019, section 4, "Multi-Step Loss Optimization",
+        and `get_per_step_loss_importance_vector` of the authors' code, where progress grows once an epoch.
+    """
+    if progress >= 1:
+        return [0.0] * (n_steps - 1) + [1.0]
+    other = max(1 - progress, smallest) / n_steps
+    return [other] * (n_steps - 1) + [1 - (n_steps - 1) * other]

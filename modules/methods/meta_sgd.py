@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from modules.backbones.backbone import Backbone
 from modules.functional.inner_loop import Update, sgd_with
-from modules.functional.tasks.networks import Variables
+from modules.functional.tasks.networks import Variables, key_of
 from modules.learner.gradient_learner import GradientLearner
 from modules.learner.outer_loop import OuterLoop
 from modules.learner.settings import check_positive
@@ -65,8 +65,3 @@ class MetaSGD(GradientLearner):
             return params[f"inner_lr.{key_of(name.removeprefix('network.'))}"]  # (*shape)
 
         return sgd_with(rate)
-
-
-def key_of(name: str) -> str:
-    """A weight's name as a key of a ParameterDict, which may hold no dot."""
-    return name.replace(".", "/")

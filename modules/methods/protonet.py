@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from datamodules.episode import Episode, Task
-from modules.backbones.backbone import Backbone, Conv4
+from modules.backbones.backbone import Backbone
+from modules.backbones.conv4 import Conv4
 from modules.backbones.wrapped_module import as_backbone
 from modules.functional.prototypes import class_means, cosine_similarity, squared_euclidean
 from modules.functional.tasks.networks import Variables

@@ -1,23 +1,25 @@
 """Reptile: first-order meta-learning by moving the initialisation towards the adapted weights."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from datamodules.episode import Episode, Task
 from datamodules.tasks.counter import random_bits, random_order
-from modules.backbones.backbone import Backbone, Conv4
+from modules.backbones.backbone import Backbone
+from modules.backbones.conv4 import Conv4
 from modules.backbones.wrapped_module import as_backbone
-from modules.functional.inner_loop import adam, inner_loop, sgd
-from modules.functional.mini_batches import mini_batch_indices, take
-from modules.functional.tasks.networks import Variables, for_each_task, under_prefix
+from modules.functional.inner_loop import Update, adam, inner_loop, sgd
+from modules.functional.mini_batches import take
+from modules.functional.tasks.networks import Variables, for_each_task, key_of, under_prefix
 from modules.learner.gradient_learner import with_linear_head
 from modules.learner.learner import Learner
 from modules.learner.outer_loop import OuterLoop
-from modules.learner.second_moments import SecondMoments, adam_from
 from modules.learner.settings import check_positive
+
+HALVES = (torch.float16, torch.bfloat16)
 
 MINI_BATCH_STREAM = 1 << 20  # keeps the draws of mini-batches apart from those of tasks
 
@@ -125,3 +127,86 @@ class Reptile(Learner):
         rounds = -(-steps * size // n_support)
         bits = random_bits(0, MINI_BATCH_STREAM, task_id, rounds * n_support)  # (T, rounds * S)
         return mini_batch_indices(random_order(bits.unflatten(1, (rounds, n_support))), size, steps)
+
+
+class SecondMoments(nn.Module):
+    """The second moments of an inner Adam, and the number of steps that they come from; buffers that training updates.
+
+    They stay float32 where a network is made half: 0.999 times a bfloat16 number is the number itself.
+
+    Args:
+        parameters: Those that Adam moves, by name.
+    """
+
+    steps: Tensor
+
+    def __init__(self, parameters: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+        for name, parameter in parameters.items():
+            dtype = torch.promote_types(parameter.dtype, torch.float32)
+            self.register_buffer(key_of(name), torch.zeros_like(parameter, dtype=dtype))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        def moved(value: Tensor) -> Tensor:
+            changed = fn(value)
+            return value.to(changed.device) if changed.dtype in HALVES else changed
+
+        return super()._apply(moved, recurse)
+
+
+def adam_from(carried: Variables, weights: Variables, lr: float, steps: int, leaves_them: bool) -> Update:
+    """Adam that begins with the carried moments.
+
+    Args:
+        carried: "steps", (T,), and a second moment for each weight, (T, *shape), by their names in SecondMoments.
+        weights: What is to be moved, name -> (T, *shape).
+        lr: Step size.
+        steps: The number of steps that will be taken.
+        leaves_them: Whether the last step leaves in `carried` what the moments have come to, as in training.
+
+    Raises:
+        ValueError: If a weight has none, as where it was frozen when the learner was made.
+    """
+    for name in weights:
+        if key_of(name) not in carried:
+            raise ValueError(
+                f"{name} has no second moment to go on from: unfreeze it before the learner is made, or set "
+                "carry_moments to false."
+            )
+    start = {name: carried[key_of(name)].expand_as(value) for name, value in weights.items()}
+    taken = carried["steps"]
+    rule = adam(lr, before=taken.flatten()[0])
+
+    def update(
+        step: int, loss: Tensor, params: Variables, gradients: Variables, moments: Variables
+    ) -> tuple[Variables, Variables]:
+        params, moments = rule(step, loss, params, gradients, moments or start)
+        if step == steps - 1 and leaves_them:
+            taken.add_(steps)
+            for name, moment in moments.items():
+                carried[key_of(name)].copy_(moment)
+        return params, moments
+
+    return update
+
+
+def mini_batch_indices(orders: Tensor, batch_size: int, steps: int) -> Tensor:
+    """Cuts repeated shuffles of a task's examples into mini-batches.
+
+    The examples are gone through in one shuffled order after another, so every example is used once before any is used
+    twice; a mini-batch may span the end of one order and the start of the next, as in the authors' code.
+
+    Args:
+        orders: (T, R, S) int64: R permutations of a task's S examples, R * S >= steps * batch_size.
+        batch_size: Examples in a mini-batch.
+        steps: Number of mini-batches.
+
+    Returns:
+        (T, steps, batch_size) int64 indices into the S examples.
+
+    Reference:
+        Nichol, Achiam and Schulman, "On First-Order Meta-Learning Algorithms", 2018, section 6.3 (mini-batches without
+        replacement), and `_mini_batches` in the authors' supervised-reptile.
+    """
+    return orders.flatten(1)[:, : steps * batch_size].unflatten(1, (steps, batch_size))

@@ -154,3 +154,8 @@ def normalises_by_batch(network: nn.Module) -> bool:
     """Whether a layer normalises by its batch's statistics in evaluation too, so that examples see each other."""
     norms = (layer for layer in network.modules() if isinstance(layer, _BatchNorm))
     return any(norm.running_mean is None for norm in norms)
+
+
+def key_of(name: str) -> str:
+    """A weight's name as a key of a ParameterDict, which may hold no dot."""
+    return name.replace(".", "/")

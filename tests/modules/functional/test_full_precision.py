@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from datamodules.objective import cross_entropy, squared_error
 from modules.functional.full_precision import in_full_precision
-from modules.functional.latent_embedding import divergence_at, orthogonality_penalty, split_gaussian
 from modules.functional.prototypes import class_means, cosine_similarity, inner_products, squared_euclidean
+from modules.methods.leo import divergence_at, orthogonality_penalty, split_gaussian
 from tests.learnable_images import make_episode
 from tests.training_runs import make_learner
 

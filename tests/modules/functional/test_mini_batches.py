@@ -2,7 +2,8 @@
 
 import torch
 
-from modules.functional.mini_batches import mini_batch_indices, take
+from modules.functional.mini_batches import take
+from modules.methods.reptile import mini_batch_indices
 
 
 def test_mini_batches_go_through_one_order_after_another() -> None:

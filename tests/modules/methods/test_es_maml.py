@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from datamodules.episode import Episode
 from modules import ESMAML, OuterLoop
-from modules.functional.evolution import evolution_gradient, normal_numbers
+from modules.functional.normal_numbers import normal_numbers
+from modules.methods.es_maml import evolution_gradient
 from tests.learnable_images import TwoBlocks, arrays, make_episode
 
 N_OUTER, N_INNER, STEPS = 3, 2, 2

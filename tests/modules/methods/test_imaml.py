@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from datamodules.episode import Episode
 from modules import IMAML, OuterLoop
-from modules.functional.conjugate_gradient import conjugate_gradient
+from modules.methods.imaml import conjugate_gradient
 from tests.learnable_images import TwoBlocks, arrays, make_episode
 
 

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from datamodules.episode import Episode, Task
 from modules import LEO, OuterLoop
-from modules.functional.latent_embedding import divergence_at, orthogonality_penalty, split_gaussian
 from modules.learner.classifier import Classifier
+from modules.methods.leo import divergence_at, orthogonality_penalty, split_gaussian
 from tests.learnable_images import TwoBlocks, make_episode
 from tests.modules.methods import naive_maml
 from tests.scored_tasks import score_tasks

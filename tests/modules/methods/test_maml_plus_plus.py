@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from datamodules.episode import Episode
 from modules import MAML, MAMLPlusPlus, OuterLoop
-from modules.functional.multi_step_loss import step_weights
-from modules.methods.meta_sgd import key_of
+from modules.functional.tasks.networks import key_of
+from modules.methods.maml_plus_plus import step_weights
 from tests.learnable_images import TwoBlocks, arrays, make_episode
 from tests.modules.methods import naive_maml
 

@@ -8,7 +8,7 @@ from learn2learn.algorithms import MetaSGD as Reference
 from torch.nn import functional as F
 
 from modules import MetaSGD, OuterLoop
-from modules.methods.meta_sgd import key_of
+from modules.functional.tasks.networks import key_of
 from tests.learnable_images import TwoBlocks, arrays, make_episode
 from tests.modules.methods import naive_maml
 

@@ -12,7 +12,7 @@ from torch.optim import SGD, Adam, Optimizer
 
 from datamodules.episode import Episode
 from modules import OuterLoop, Reptile
-from modules.learner.second_moments import SecondMoments, adam_from
+from modules.methods.reptile import SecondMoments, adam_from
 from tests.learnable_images import TwoBlocks, make_data, make_episode
 from tests.scored_tasks import score_tasks
 from tests.training_runs import largest_difference, make_trainer, state_of

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from modules.backbones.backbone import Conv4
+from modules.backbones.conv4 import Conv4
 from modules.functional.tasks.layout import CPU_FEATURES, batches_tasks, choose_chunk
 from modules.functional.tasks.per_task import layer_not_batched
 from tests.learnable_images import TwoBlocks

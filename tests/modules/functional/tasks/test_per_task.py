@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from modules.backbones.backbone import Conv4
+from modules.backbones.conv4 import Conv4
 from modules.functional.tasks.networks import Strategy, for_each_task, forward_tasks
 from modules.functional.tasks.per_task import PerTask, layer_not_batched, task_linear
 from tests.learnable_images import TwoBlocks, make_data
