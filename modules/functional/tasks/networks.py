@@ -37,8 +37,10 @@ def forward_tasks(network: nn.Module, variables: Mapping[str, Tensor], x: Tensor
         NotImplementedError: If "batched" meets an operation that has no such form.
     """
     layout = _layout(network, variables.keys())
-    variables = {n: _shared(v) if n in layout.buffers and v.dim() > layout.dims[n] else v for n, v in variables.items()}
-    per_task = {name for name, value in variables.items() if value.dim() > layout.dims[name]}
+    of_tasks = {name for name, value in variables.items() if value.dim() > layout.dims[name]}
+    one_copy = {name for name in of_tasks & layout.buffers if _is_one_copy(variables[name], network.training)}
+    variables = {name: value[0] if name in one_copy else value for name, value in variables.items()}
+    per_task = of_tasks - one_copy
     if not per_task and is_per_example(network, x.shape[2:]):
         return call_with(network, variables, x.flatten(0, 1)).unflatten(0, x.shape[:2])  # (T, B, *output_shape)
     if strategy == "batched":
@@ -114,12 +116,12 @@ def _layout(network: nn.Module, names: Set[str] = frozenset()) -> _Layout:
     return layout
 
 
-def _shared(buffer: Tensor) -> Tensor:
-    """The one copy, (*shape), of a buffer (T, *shape) that was expanded; else the buffer as it is.
+def _is_one_copy(buffer: Tensor, training: bool) -> bool:
+    """Tells whether a buffer (T, *shape) was expanded from one, (*shape), which no task updates.
 
-    One task's copy is a view, so that a training forward pass updates it in place all the same.
+    Of a single task it cannot be told; in training it may be that task's own, and vmap updates no other in place.
     """
-    return buffer[0] if len(buffer) == 1 or buffer.stride(0) == 0 else buffer
+    return buffer.stride(0) == 0 or (len(buffer) == 1 and not training)
 
 
 def _second_names(network: nn.Module) -> dict[str, str]:

@@ -31,23 +31,26 @@ def images() -> torch.Tensor:
     return torch.rand(T, B, 1, 8, 8, dtype=torch.float64)
 
 
-def variables_of(network: nn.Module, weights: str) -> Variables:
+def variables_of(network: nn.Module, weights: str, n_tasks: int = T) -> Variables:
     """Weights shared by the tasks, of each task's own, or some of each; buffers of each task's own."""
     variables = {name: value.detach() for name, value in network.named_parameters()}
     own = {"shared": [], "per task": list(variables), "mixed": list(variables)[:1]}[weights]
-    variables |= {n: value + 0.1 * torch.rand(T, *value.shape) for n, value in variables.items() if n in own}
-    return variables | {n: value.expand(T, *value.shape).clone() for n, value in network.named_buffers()}
+    variables |= {n: value + 0.1 * torch.rand(n_tasks, *value.shape) for n, value in variables.items() if n in own}
+    return variables | {n: value.expand(n_tasks, *value.shape).clone() for n, value in network.named_buffers()}
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("weights", ["shared", "per task", "mixed"])
 @pytest.mark.parametrize("training", [True, False])
-def test_each_task_has_the_outputs_and_buffers_of_a_plain_call(network, images, strategy, weights, training) -> None:
+@pytest.mark.parametrize("n_tasks", [T, 1])
+def test_each_task_has_the_outputs_and_buffers_of_a_plain_call(
+    network, images, strategy, weights, training, n_tasks
+) -> None:
     network.train(training)
-    variables = variables_of(network, weights)
+    variables = variables_of(network, weights, n_tasks)
     before = {name: value.clone() for name, value in variables.items()}
-    outputs = forward_tasks(network, variables, images, strategy)
-    for t in range(T):
+    outputs = forward_tasks(network, variables, images[:n_tasks], strategy)
+    for t in range(n_tasks):
         plain = copy.deepcopy(network)
         own = {
             name: value[t] if value.dim() > plain.state_dict()[name].dim() else value for name, value in before.items()
