@@ -13,6 +13,7 @@ import torch
 from wandb.proto import wandb_internal_pb2
 
 from app.cli import main
+from app.runs.files import commit
 from datamodules import Glyphs
 from tests.made_once import made_once
 
@@ -99,7 +100,8 @@ def fitted(run: Run, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
                 ended = run("fit", *arguments)
             assert ended.code == 0, ended.err
 
-        name = hashlib.sha256(json.dumps(arguments).encode()).hexdigest()[:16]
+        asked = (*arguments, commit())  # which a run states, and which may change while tests run
+        name = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
         shutil.copytree(made_once(tmp_path_factory, f"fit_{name}", train), Path(), dirs_exist_ok=True)
 
     return copy_run
