@@ -13,7 +13,7 @@ import torch
 from wandb.proto import wandb_internal_pb2
 
 from app.cli import main
-from app.runs.files import commit
+from app.runs.results import commit
 from datamodules import Glyphs
 from tests.made_once import made_once
 
