@@ -66,7 +66,11 @@ def score(method: str) -> dict[str, Any]:
     trainer.fit(learner, datamodule=data)
     validation = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
     (test,) = trainer.test(learner, datamodule=data, verbose=False)
-    return {**validation, **test}
+    tasks, of_tasks = learner.task_scores
+    assert tasks == list(range(37))  # on every rank
+    means = {f"mean of {label}": sum(values) / 37 for label, values in of_tasks.items()}
+    assert means["mean of accuracy"] == pytest.approx(test["test/accuracy"])
+    return {**validation, **test, **means}
 
 
 @pytest.mark.parametrize("method", METHODS)

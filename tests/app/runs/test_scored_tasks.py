@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from app.runs.results import RunFacts, collect_results, readable
+from app.runs.task_scores import read_task_scores
 from datamodules.tasks.sampling import DRAWS
 from modules.learner.checkpoint_format import FORMAT
 from modules.learner.scores import MeanScore, Score
@@ -42,6 +43,21 @@ def test_a_part_of_the_tasks_is_not_called_all_of_them(run, trained):
         rows = list(csv.DictReader(file))
     assert [row["val/n_tasks"] for row in rows if row["val/n_tasks"]] == ["40.0"]
     assert [row["test/n_tasks"] for row in rows if row["test/n_tasks"]] == ["32.0"]
+
+
+def test_every_task_has_a_line_whose_mean_is_the_result(run, trained):
+    tested = run("test", f"--ckpt_path={LAST}")
+    assert tested.code == 0, tested.err
+    scores, results = read_task_scores(RUN.parent / "test_0" / "scores.csv"), results_in("test_0")
+    assert scores.task_id.tolist() == list(range(50))
+    assert list(scores.scores) == ["loss", "accuracy", "accuracy_transductive", "accuracy_inductive"]
+    for name, values in scores.scores.items():
+        assert float(values.mean()) == pytest.approx(results[name], abs=1e-12)
+    half_width = 1.96 * float(scores.scores["accuracy_inductive"].std()) / 50**0.5
+    assert results["ci95_inductive"] == pytest.approx(half_width)
+    of_fit = read_task_scores(RUN / "scores.csv")  # the first 32 of these tasks, by the best checkpoint
+    assert of_fit.task_id.tolist() == list(range(32))
+    assert not list(RUN.parent.glob("validate_*/scores.csv"))
 
 
 def test_one_task_has_no_interval_and_no_task_no_result(run, trained):
