@@ -2,12 +2,13 @@
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from app.runs.folder import RunFolder
 from app.runs.prediction_rows import gather_predictions, write_predictions
+from app.user_classes.answer import UNSURE, Answer
 from app.user_classes.calibration import Calibration, calibration_for
 from app.user_classes.contact_sheet import save_contact_sheets
 from app.user_classes.likeness import UNLIKE, Likeness, likeness_for
@@ -18,28 +19,9 @@ if TYPE_CHECKING:
     from datamodules import SupportQuery
 
 COMMANDS_THAT_ANSWER = ("predict", "export")  # they have the options of `Answers`
-UNSURE = "unsure"
 FEWEST_KNOWN = 5  # answers that say something of a share
 NEVER = 1.1  # a threshold that no probability reaches
 UNCONFIDENT = "not confident enough"  # why an answer is unsure; the other reason is `UNLIKE`
-
-
-class Answer(NamedTuple):
-    """What is said of one image."""
-
-    file: Path
-    label: str  # a class, or `UNSURE`
-    guess: str  # the most probable class
-    probabilities: list[float]  # of each class
-    truth: str | None  # the class in whose folder the image lies, if in one
-    likeness: float | None = None  # to the training data, in [0, 1]; None: not measured
-    reason: str = ""  # why it is unsure
-    copy_of: Path | None = None  # the support image that it is, whose answer proves nothing
-
-    @property
-    def counts(self) -> bool:
-        """Whether the answer is right or wrong: its class is known, and was not shown."""
-        return self.truth is not None and self.copy_of is None
 
 
 class Answers(Callback):

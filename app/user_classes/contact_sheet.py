@@ -2,15 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from app.user_classes.answer import Answer
 from app.user_classes.likeness import UNLIKE
 from datamodules.images.decoding import BrokenImageError, open_upright
-
-if TYPE_CHECKING:
-    from app.user_classes.answers import Answer
 
 TILE, GAP, CAPTION, HEADING, COLUMNS = 112, 8, 16, 30, 10  # pixels; images in a row
 MOST_SUPPORT, MOST_ANSWERS = COLUMNS, 5 * COLUMNS  # of each class
@@ -31,7 +29,7 @@ class Strip(NamedTuple):
         return HEADING if self.heading else TILE + CAPTION + GAP
 
 
-def save_contact_sheets(path: Path, support: Mapping[str, Sequence[Path]], answers: Sequence["Answer"]) -> list[Path]:
+def save_contact_sheets(path: Path, support: Mapping[str, Sequence[Path]], answers: Sequence[Answer]) -> list[Path]:
     """Draws the answers.
 
     Args:
@@ -53,7 +51,7 @@ def save_contact_sheets(path: Path, support: Mapping[str, Sequence[Path]], answe
     return paths
 
 
-def _strips(support: Mapping[str, Sequence[Path]], answers: Sequence["Answer"]) -> Iterator[Strip]:
+def _strips(support: Mapping[str, Sequence[Path]], answers: Sequence[Answer]) -> Iterator[Strip]:
     for name, files in support.items():
         own = sorted((a for a in answers if a.label == name), key=lambda answer: -max(answer.probabilities))
         counts = f"{_counted(len(files), 'support image')}, {_counted(len(own), 'answer')}"
@@ -66,13 +64,13 @@ def _strips(support: Mapping[str, Sequence[Path]], answers: Sequence["Answer"]) 
         yield from _rows(unsure)
 
 
-def _rows(answers: Sequence["Answer"]) -> Iterator[Strip]:
+def _rows(answers: Sequence[Answer]) -> Iterator[Strip]:
     shown = answers[:MOST_ANSWERS]
     for start in range(0, len(shown), COLUMNS):
         yield Strip("", [_tile(answer) for answer in shown[start : start + COLUMNS]])
 
 
-def _tile(answer: "Answer") -> tuple[Path, str, str]:
+def _tile(answer: Answer) -> tuple[Path, str, str]:
     colour = NEUTRAL  # nothing is known, or nothing said
     if answer.counts:
         colour = WRONG if answer.truth != answer.guess else RIGHT if answer.label == answer.guess else NEUTRAL

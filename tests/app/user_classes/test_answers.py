@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from app.user_classes.answers import Answer, summary
+from app.user_classes.answer import Answer
+from app.user_classes.answers import summary
 from tests.app.user_classes.drawn_task import SHAPES, draw, predict, rows
 from tests.datamodules.image_makers import save_classes
 

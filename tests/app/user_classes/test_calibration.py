@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from app.checkpoints.file import load_whole
-from app.user_classes.answers import Answer, contradiction
+from app.user_classes.answer import Answer
+from app.user_classes.answers import contradiction
 from app.user_classes.calibration import BINS, KEY, Calibration, calibration_of, stored_calibration
 from modules.functional.calibration import sure_above
 from tests.app.user_classes.drawn_task import SHAPES, predict, rows

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from app.checkpoints.file import load_whole
-from app.user_classes.answers import Answer, summary
+from app.user_classes.answer import Answer
+from app.user_classes.answers import summary
 from app.user_classes.likeness import KEY, Likeness, likeness_of_run, measure_likeness, stored_likeness
 from datamodules import EpisodeDataModule, Glyphs
 from datamodules.images.bank import ImageBank
