@@ -17,8 +17,8 @@ from app.checkpoints.configuration import changed_arguments, check_same_objectiv
 from app.checkpoints.file import WholeCheckpoints
 from app.command_line.arguments import without_option
 from app.command_line.command_line import CommandLine
+from app.command_line.own_command import OwnCommand
 from app.dashboards.wandb_run import RunDashboard, start_wandb
-from app.own_command import OwnCommand
 from app.process.allocator import keep_freed_memory
 from app.process.errors import InterruptedRun, one_line, process_rank
 from app.process.quiet import silence_known_messages

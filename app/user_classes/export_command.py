@@ -6,7 +6,7 @@ from typing import Any
 
 from app.application import Application
 from app.command_line.command_check import check_own_classes
-from app.own_command import OwnCommand
+from app.command_line.own_command import OwnCommand
 from app.process.signals import StopSignals
 from app.runs.folder import run_of
 from app.user_classes.answers import NEVER, Answers
