@@ -9,8 +9,7 @@ from typing import Any
 
 import datamodules
 import modules
-from app.command_line.arguments import LINKED
-from app.linked_arguments import follows_the_data
+from app.checkpoints.linked_options import LINKED, follows_the_data
 from modules.learner.outer_loop import ENDLESS_SCHEDULES
 
 # Options in which one run may differ from start to start: where it is computed, what is shown of it, how long it takes.

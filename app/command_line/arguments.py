@@ -4,14 +4,13 @@ import difflib
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
+from app.checkpoints.linked_options import LINKED
 from app.command_line.secret_values import refuse_secrets
 from app.process.errors import UsageError
 
 CONFIG_FOLDER = Path(__file__).parents[2] / "configs"
 DEFAULT_CONFIG = CONFIG_FOLDER / "maml_glyphs_5w1s.yaml"
 
-# Options that another one sets, so that setting them has no effect.
-LINKED = {"data.seed": "seed_everything"}  # a learner's that follow its data are found in the classes
 # Lightning's options that manual optimization cannot use, and the learners' own.
 LEARNERS_OWN = {
     "trainer.gradient_clip_val": "model.outer.clip_norm",

@@ -29,6 +29,7 @@ from app.command_line.default_configuration import (
     fitting_backbone,
     run_name_of,
 )
+from app.command_line.linked_arguments import link_to_data, linked_names, refuse_linked
 from app.command_line.option_help import CHECKPOINT_HELP, MATMUL_PRECISION_HELP, RESUME_HELP
 from app.command_line.own_command import OwnCommand
 from app.command_line.stored_classes import (
@@ -38,7 +39,6 @@ from app.command_line.stored_classes import (
     without_download,
 )
 from app.command_line.trainer_options import DEFAULTS, check_counts, check_trainer_options
-from app.linked_arguments import link_to_data, linked_names, refuse_linked
 from app.process.errors import UsageError
 from app.runs.early_stopping import EarlyStopping
 from app.runs.episode_picture import EpisodePicture

@@ -8,7 +8,8 @@ import pytest
 import torch
 import yaml
 
-from app.linked_arguments import NOT_LINKED, linked_names
+from app.checkpoints.linked_options import NOT_LINKED
+from app.command_line.linked_arguments import linked_names
 from datamodules.episode_data import EpisodeDataModule
 from datamodules.tasks.task_sizes import Count
 from modules import Backbone, Conv4, Learner, OuterLoop, ProtoNet

@@ -6,18 +6,13 @@ from typing import Any
 
 from pytorch_lightning.cli import LightningArgumentParser
 
+from app.checkpoints.linked_options import NOT_LINKED
 from app.process.errors import UsageError
 from datamodules.episode_data import EpisodeDataModule
 from datamodules.tasks.task_sizes import Count, largest
 from modules import Learner
 from modules.learner.class_paths import subclasses
 
-# Names that would mean one thing of the data and another of a learner.
-NOT_LINKED = {
-    "seed",  # data.seed follows seed_everything, and what follows one option cannot lead another
-    "batch_size",  # of SupportQuery: the images that are answered at once, which changes no answer
-    "augmentation",  # of the training images of the data; that of a learner would be its own, of its support images
-}
 NO_NAMES = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)  # *args and **kwargs
 
 
@@ -58,18 +53,6 @@ def refuse_linked(arguments: Sequence[str], names: Sequence[str]) -> None:
         name = option.removeprefix("--model.")
         if option != name and name in names:
             raise UsageError(f"{option} follows --data.{name}: set that one")
-
-
-def follows_the_data(name: str, config: Mapping[str, Any]) -> bool:
-    """Tells whether an option is set by the data's option of the same name.
-
-    Args:
-        name: The option's, e.g. "model.n_way".
-        config: A resolved configuration, whose model has the option.
-    """
-    section, _, argument = name.partition(".")
-    of_data = (config.get("data") or {}).get("init_args") or {}
-    return section == "model" and argument in of_data and argument not in NOT_LINKED
 
 
 def _following(name: str, is_range: bool, kept: Callable[[], Mapping[str, Any]]) -> Callable[[Any], Any]:
