@@ -19,7 +19,7 @@ from app.checkpoints.configuration import (
 from app.checkpoints.continuation import Beginning, Training
 from app.checkpoints.origin import FitOrigin, first_of
 from app.checkpoints.resumption import find_runs
-from app.checkpoints.stored_configuration import fit_configuration, of_classes, run_name_in, shapes_of
+from app.checkpoints.stored_configuration import of_classes, run_name_in, shapes_of
 from app.command_line import parser as parsing
 from app.command_line.arguments import config_files, option_values, run_name
 from app.command_line.command_check import check_support_is_given, check_there_is_a_query
@@ -29,6 +29,7 @@ from app.command_line.default_configuration import (
     fitting_backbone,
     run_name_of,
 )
+from app.command_line.fit_configuration import fit_configuration
 from app.command_line.linked_arguments import link_to_data, linked_names, refuse_linked
 from app.command_line.option_help import CHECKPOINT_HELP, MATMUL_PRECISION_HELP, RESUME_HELP
 from app.command_line.own_command import OwnCommand

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from app.checkpoints.stored_configuration import fit_configuration
+from app.command_line.fit_configuration import fit_configuration
 
 OPTIONS = ["trainer.plugins", "trainer.strategy", "trainer.max_steps", "checkpoint.monitor", "config", "weights_only"]
 
