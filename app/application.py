@@ -15,6 +15,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from app.checkpoints.choice import sound_best
 from app.checkpoints.configuration import changed_arguments, check_same_objective
 from app.checkpoints.file import WholeCheckpoints
+from app.checkpoints.stored_configuration import own_entries
 from app.command_line.arguments import without_option
 from app.command_line.command_line import CommandLine
 from app.command_line.own_command import OwnCommand
@@ -121,10 +122,11 @@ class Application(CommandLine):
             self.datamodule.check_unseen(self.loaded.get(TRAINED_CLASSES, []), scored, images_of(self.loaded))
         self.model.setup(self.command)
         self._dump_config()
-        begun_from = self._begun_from()
-        self._choose_folder(config_text(self.config_dump, begun_from))
-        goes_on = self.continued is not None
-        self.run_files.describe(self.config_dump, begun_from, self.datamodule.identity(), goes_on)
+        config = config_text(self.config_dump, self._begun_from())
+        self._choose_folder(config)
+        run_name = self.run.path.absolute().parent.name
+        of_checkpoints = own_entries(self.config_dump, self.datamodule.identity(), run_name)
+        self.run_files.describe(config, of_checkpoints, goes_on=self.continued is not None)
         self.run_files.step = 0 if self.origin is None else self.origin.step
         if self.origin is not None:
             rank_zero_only(print)(self.origin.line(self.run))

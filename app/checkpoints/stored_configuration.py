@@ -11,9 +11,16 @@ CONFIGURATION, IDENTITY, RUN_NAME = "configuration", "data_identity", "run_name"
 Config = dict[str, Any]
 
 
-def stored(config: Config) -> Config:
-    """Returns the part of a run's configuration that a checkpoint keeps."""
-    return {name: value for name, value in config.items() if name not in NOT_COMPARED}
+def own_entries(config: Config, identity: str, run_name: str) -> dict[str, Any]:
+    """Returns the entries that say what trained a checkpoint, the same in all checkpoints of a run.
+
+    Args:
+        config: The resolved configuration, of which the options of the command itself are left out.
+        identity: What its data are, `EpisodeDataModule.identity()`.
+        run_name: The name of the folder of all runs of this configuration.
+    """
+    kept = {name: value for name, value in config.items() if name not in NOT_COMPARED}
+    return {CONFIGURATION: kept, IDENTITY: identity, RUN_NAME: run_name}
 
 
 def training_of(checkpoint: dict[str, Any]) -> Training:

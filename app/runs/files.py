@@ -11,7 +11,6 @@ import torch
 import yaml
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from app.checkpoints.stored_configuration import CONFIGURATION, IDENTITY, RUN_NAME, stored
 from app.files.atomic_file import write_whole
 from app.runs.folder import RunFolder
 from app.runs.results import commit, device_name
@@ -38,22 +37,19 @@ class RunFiles(Callback):
         self.step = 0
         self.trained_by: list[dict[str, str | None]] = []
         self._unlogged: dict[str, Any] = {}
-        self._of_checkpoints: dict[str, Any] = {}  # what each checkpoint says of its run
+        self._of_checkpoints: dict[str, Any] = {}
         self._announced = False
         self.goes_on = False
 
-    def describe(self, config: dict[str, Any], begun_from: str | None, identity: str, goes_on: bool) -> None:
+    def describe(self, config: str, of_checkpoints: dict[str, Any], goes_on: bool) -> None:
         """Takes what is written of the run.
 
         Args:
-            config: The resolved configuration.
-            begun_from: The other run's checkpoint that the run began from.
-            identity: What its data are, `EpisodeDataModule.identity()`.
+            config: The resolved configuration, as config.yaml's text.
+            of_checkpoints: The entries of each checkpoint that say what trained it.
             goes_on: Whether it goes on, and does not begin.
         """
-        self.goes_on = goes_on
-        self.config = config_text(config, begun_from)
-        self._of_checkpoints = {CONFIGURATION: stored(config), IDENTITY: identity}
+        self.config, self._of_checkpoints, self.goes_on = config, of_checkpoints, goes_on
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self.run.path = Path(trainer.strategy.broadcast(str(self.run.path)))
@@ -87,7 +83,7 @@ class RunFiles(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Adds the commits, and the metrics that a killed run would never log: loggers get them after the callbacks."""
-        checkpoint |= self._of_checkpoints | {RUN_NAME: self.run.path.absolute().parent.name}
+        checkpoint |= self._of_checkpoints
         checkpoint["trained_by"], checkpoint["matmul_precision"] = self.trained_by, torch.get_float32_matmul_precision()
         progress: Any = trainer.fit_loop.epoch_loop.batch_progress
         between = progress.current.processed == progress.current.completed + 1
