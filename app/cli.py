@@ -39,7 +39,7 @@ COMMANDS = {
     ),
     "export": Command(
         "adapt a checkpoint to your own classes and write the classifier for ONNX Runtime and PyTorch",
-        "app.user_classes.export_command:main",
+        "app.export_command:main",
     ),
 }
 
