@@ -1,7 +1,9 @@
 """The import directions, sizes and names that the layout promises, read from the sources without importing them."""
 
 import ast
+import graphlib
 import sys
+from itertools import pairwise
 from pathlib import Path, PurePath
 
 import pytest
@@ -9,17 +11,47 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 OWN_PACKAGES = {"app", "benchmarks", "datamodules", "deploy", "modules", "reproduction", "tests", "train"}
 
+# The folders of the application from the lowest: each may import itself and those before it, and learners and data.
+APP_LAYERS = ["app.process", "app.files", "app.runs", "app.checkpoints", "app.user_classes", "app.command_line"]
+APPLICATION = {*APP_LAYERS, "app.dashboards", "modules", "datamodules"}
+BELOW_IMAGES = {
+    f"datamodules.{name}" for name in ("tasks", "episode_data", "episode", "objective", "progress", "settings")
+}
+BELOW_METHODS = {
+    *("modules.learner", "modules.backbones", "modules.functional"),
+    *("datamodules.episode", "datamodules.objective", "datamodules.tasks.counter", "datamodules.images.augmentation"),
+}
+
 # Which of our modules each part may import; the longest matching part decides. Tests and benchmarks may import all.
-ALLOWED_OWN = {
+ALLOWED_OWN: dict[str, set[str]] = {
     "train": {"app"},
-    "app": {"app", "modules", "datamodules"},
+    **{layer: {*APP_LAYERS[: number + 1], "modules", "datamodules"} for number, layer in enumerate(APP_LAYERS)},
+    "app": {"app"},
+    "app.process": {"app.process"},
+    "app.files": {"app.process", "app.files"},
+    "app.dashboards": {"app.process", "app.files", "app.runs", "app.dashboards", "modules", "datamodules"},
+    "app.application": APPLICATION,
+    "app.export_command": {*APPLICATION, "app.application"},
     "datamodules": {"datamodules"},
+    "datamodules.episode": set(),
+    "datamodules.objective": set(),
+    "datamodules.progress": set(),
+    "datamodules.settings": set(),
+    "datamodules.tasks": {"datamodules.tasks", "datamodules.episode"},
+    "datamodules.episode_data": BELOW_IMAGES - {"datamodules.episode_data"},
+    "datamodules.images": {*BELOW_IMAGES, "datamodules.images"},
+    "datamodules.sets": {*BELOW_IMAGES, "datamodules.images", "datamodules.sets"},
     "deploy": {"deploy"},
-    "modules": {"modules", *(f"datamodules.{name}" for name in ("augmentation", "counter", "episode", "objective"))},
+    "modules": {"modules"},
+    "modules.methods": {*BELOW_METHODS, "modules.methods"},
+    "modules.learner": BELOW_METHODS,
+    "modules.backbones": {"modules.backbones", "modules.functional"},
     "modules.functional": {"modules.functional"},
     "reproduction": {"reproduction", "app"},
     "reproduction.other_ways": {"datamodules", "modules"},
 }
+# Within these no file imports itself by way of others.
+WITHOUT_CIRCLES = ("app", "benchmarks", "datamodules", "modules", "reproduction")
 # The pure core neither logs nor draws numbers of its own.
 IMPURE = {"logging", "random", "secrets", "warnings"}
 
@@ -69,6 +101,32 @@ def forbidden_imports(module: str, source: str) -> list[str]:
     return [f"{module} imports {name}" for name in found]
 
 
+def file_of(name: str, modules: set[str]) -> str | None:
+    """Returns the module of ours that an imported dotted name is, or is a part of; None where there is none."""
+    parts = name.split(".")
+    prefixes = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((prefix for prefix in prefixes if prefix in modules), None)
+
+
+def circle(sources_by_module: dict[str, str]) -> list[str]:
+    """Returns one circle of imports, from a module around to itself again; empty where there is none.
+
+    An `__init__.py` counts for nothing: what a package shows to others imports the files in it, and they import others
+    by it.
+    """
+    modules = {module for module in sources_by_module if not module.endswith(".__init__")}
+    graph = {
+        module: {file_of(name, modules) for name in imported_names(module, sources_by_module[module])} - {module, None}
+        for module in modules
+    }
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        found: list[str] = error.args[1]
+        return found[::-1]  # the sorter goes from what is imported to what imports it
+    return []
+
+
 def long_functions(source: str) -> list[str]:
     """The functions of ``source`` that are longer than the house style allows, decorators not counted."""
     functions = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
@@ -91,6 +149,16 @@ def test_every_layer_is_read() -> None:
 
 def test_imports_point_one_way() -> None:
     assert [line for path, source in sources().items() for line in forbidden_imports(dotted_name(path), source)] == []
+
+
+def test_every_folder_is_a_layer() -> None:
+    folders = {".".join(path.parts[:2]) for path in sources() if len(path.parts) > 2}
+    assert {f for f in folders if f.split(".")[0] in ("app", "datamodules", "modules")} - ALLOWED_OWN.keys() == set()
+
+
+def test_no_file_imports_itself_by_way_of_others() -> None:
+    ours = {dotted_name(path): source for path, source in sources().items() if path.parts[0] in WITHOUT_CIRCLES}
+    assert circle(ours) == []
 
 
 def test_files_and_functions_are_short() -> None:
@@ -117,6 +185,27 @@ def test_files_are_named_for_a_noun() -> None:
         ("modules.methods.maml", "from datamodules import Omniglot"),
         ("modules.methods.maml", "from datamodules.episode_data import EpisodeDataModule"),
         ("modules.methods.maml", "from pytorch_lightning.loggers import WandbLogger"),
+        ("datamodules.episode", "from datamodules.objective import Objective"),
+        ("datamodules.tasks.sampling", "from datamodules.images.bank import ImageBank"),
+        ("datamodules.tasks.task_stream", "from datamodules.episode_data import EpisodeDataModule"),
+        ("datamodules.episode_data", "def f():\n    from datamodules.images import bank"),
+        ("datamodules.images.bank", "from datamodules.sets.cub import CUB"),
+        ("datamodules.images.bank", "from datamodules import CUB"),
+        ("modules.methods.maml", "from datamodules.images.bank import ImageBank"),
+        ("modules.methods.maml", "from modules import Learner"),
+        ("modules.learner.learner", "from modules.methods.maml import MAML"),
+        ("modules.backbones.backbone", "if TYPE_CHECKING:\n    from modules.learner.learner import Learner"),
+        ("modules.backbones.backbone", "from datamodules.episode import Episode"),
+        ("modules.functional.tasks.layout", "from modules.backbones import backbone"),
+        ("app.process.errors", "from app.files.atomic_file import write_whole"),
+        ("app.files.atomic_file", "import datamodules"),
+        ("app.runs.files", "from app.checkpoints import configuration"),
+        ("app.runs.report", "def f():\n    from app.dashboards.wandb_run import start_wandb"),
+        ("app.checkpoints.continuation", "from app.command_line.arguments import option_values"),
+        ("app.user_classes.answers", "from app.command_line import arguments"),
+        ("app.command_line.parser", "if TYPE_CHECKING:\n    from app.application import Application"),
+        ("app.application", "from app.export_command import main"),
+        ("app.dashboards.wandb_login", "from app.checkpoints.file import load_whole"),
         ("modules.functional.adapt", "import pytorch_lightning"),
         ("modules.functional.adapt", "import logging"),
         ("modules.functional.adapt", "from modules.learner.learner import Learner"),
@@ -133,10 +222,17 @@ def test_a_forbidden_import_is_found(module: str, source: str) -> None:
     ("module", "source"),
     [
         ("train", "from app.cli import main"),
-        ("app.loggers", "import wandb\nfrom datamodules.episode_data import EpisodeDataModule"),
+        ("app.dashboards.loggers", "import wandb\nfrom datamodules.episode_data import EpisodeDataModule"),
         ("datamodules.sets.omniglot.omniglot", "from .base import EpisodeDataModule\nfrom . import counter"),
         ("datamodules.__init__", "from .omniglot import Omniglot"),
         ("modules.methods.maml", "from datamodules.tasks import counter\nfrom datamodules.episode import Episode"),
+        ("datamodules.tasks.query_batches", "from datamodules.episode import Episode\nfrom . import counter"),
+        ("datamodules.episode_data", "from datamodules.tasks.sampling import DRAWS"),
+        ("app.user_classes.answers", "from app.runs.folder import RunFolder\nfrom datamodules import SupportQuery"),
+        ("app.application", "from app.dashboards.wandb_run import start_wandb\nfrom app.process import errors"),
+        ("app.cli", "from app.application import Application"),
+        ("modules.__init__", "from modules.methods.maml import MAML"),
+        ("modules.methods.anil", "from modules.methods.maml import MAML\nfrom modules.learner.learner import Learner"),
         ("modules.methods.maml", "from datamodules.objective import Objective"),
         ("modules.methods.maml", "from datamodules.images.augmentation import augment"),
         ("modules.functional.adapt", "import math\nfrom torch import Tensor\nfrom .losses import cross_entropy"),
@@ -144,6 +240,30 @@ def test_a_forbidden_import_is_found(module: str, source: str) -> None:
 )
 def test_an_allowed_import_passes(module: str, source: str) -> None:
     assert forbidden_imports(module, source) == []
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        {"app.one": "from app.two import f", "app.two": "import app.one"},
+        {"app.one": "from app.two import f", "app.two": "if TYPE_CHECKING:\n    from app.one import A"},
+        {"app.one": "from app import two", "app.two": "def f():\n    from app import one"},
+        {
+            "app.x.one": "from . import two",
+            "app.x.two": "from ..y.three import C",
+            "app.y.three": "import app.x.one as a",
+        },
+    ],
+)
+def test_a_circle_is_found(imports: dict[str, str]) -> None:
+    found = circle({"app.__init__": "", "app.other": "import app.one\nimport app.x.one", **imports})
+    assert found[0] == found[-1]
+    assert set(found) == imports.keys()
+    assert all(imported.rpartition(".")[2] in imports[module] for module, imported in pairwise(found))
+
+
+def test_what_a_package_shows_makes_no_circle() -> None:
+    assert circle({"app.__init__": "from app.a import A", "app.a": "import app\nfrom app import B\nimport app.b"}) == []
 
 
 def test_a_long_function_is_found() -> None:
