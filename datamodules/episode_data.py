@@ -14,7 +14,7 @@ from datamodules.objective import CLASSIFICATION, Objective
 from datamodules.settings import Evaluation
 from datamodules.tasks.epoch_length import epoch_length
 from datamodules.tasks.sampling import DRAWS, EpisodeShape
-from datamodules.tasks.task_sizes import Count, TaskSizes
+from datamodules.tasks.task_sizes import Count, TaskSizes, evaluated_size
 from datamodules.tasks.task_stream import StreamPosition, TaskStream
 
 
@@ -52,8 +52,8 @@ class EpisodeDataModule(pl.LightningDataModule):
         super().__init__()
         self.train_sizes = TaskSizes.of(n_way, k_shot, n_query)
         held_out = EpisodeShape(
-            _of_evaluation("n_way", evaluation.n_way, n_way),
-            _of_evaluation("k_shot", evaluation.k_shot, k_shot),
+            evaluated_size("n_way", evaluation.n_way, n_way),
+            evaluated_size("k_shot", evaluation.k_shot, k_shot),
             n_query if evaluation.n_query is None else evaluation.n_query,
         )
         counts = {"meta_batch_size": meta_batch_size}
@@ -289,16 +289,3 @@ def _check_several_classes(n_way: dict[str, int]) -> None:
     for name, value in n_way.items():
         if value < 2:
             raise ValueError(f"{name} must be at least 2, got {value}: with one class every answer is correct.")
-
-
-def _of_evaluation(name: str, given: int | None, trained: Count) -> int:
-    """A size of the evaluated tasks; as in training where none is given.
-
-    Raises:
-        ValueError: If there is no such size, because training has several.
-    """
-    if given is not None:
-        return given
-    if isinstance(trained, int):
-        return trained
-    raise ValueError(f"{name} = {list(trained)} is of training: set evaluation.{name} to the size that is evaluated.")

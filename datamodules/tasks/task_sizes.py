@@ -66,6 +66,19 @@ def largest(count: Count) -> int:
     return count if isinstance(count, int) else max(count, default=0)
 
 
+def evaluated_size(name: str, given: int | None, trained: Count) -> int:
+    """A size of the evaluated tasks; as in training where none is given.
+
+    Raises:
+        ValueError: If there is no such size, because training has several.
+    """
+    if given is not None:
+        return given
+    if isinstance(trained, int):
+        return trained
+    raise ValueError(f"{name} = {list(trained)} is of training: set evaluation.{name} to the size that is evaluated.")
+
+
 def _ends(name: str, count: Count) -> tuple[int, int]:
     if isinstance(count, int):
         return count, count
