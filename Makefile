@@ -44,8 +44,8 @@ format: $(DEV_READY) ## rewrite the sources in the house format
 bench: $(BENCH_READY) ## measure speed beside other libraries, about 10 minutes; ARGS="outer_step --budget 60" for less
 	$(RUN) -m benchmarks $(ARGS)
 
-reproduce: $(TRAIN_READY) ## train and test the cells without a result, or CELL=maml_omniglot_5w1s; SEED, ITERATIONS, MINUTES, JOBS, DATA
-	$(RUN) -m reproduction $(strip $(CELL) $(if $(SEED),--seeds $(SEED)) $(if $(ITERATIONS),--iterations $(ITERATIONS)) \
+reproduce: $(TRAIN_READY) ## train and test the experiments without a result, or EXPERIMENT=maml_omniglot_5w1s; SEED, ITERATIONS, MINUTES, JOBS, DATA
+	$(RUN) -m reproduction $(strip $(EXPERIMENT) $(if $(SEED),--seeds $(SEED)) $(if $(ITERATIONS),--iterations $(ITERATIONS)) \
 		$(if $(MINUTES),--minutes $(MINUTES)) $(if $(JOBS),--jobs $(JOBS)) $(if $(DATA),--data $(DATA)) $(ARGS))
 
 results: $(TRAIN_READY) ## write RESULTS.md from what `make reproduce` has found

@@ -14,7 +14,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from app.checkpoints.choice import sound_best
 from app.checkpoints.configuration import changed_arguments, check_same_objective
-from app.checkpoints.file import WholeCheckpoints
+from app.checkpoints.file import AtomicCheckpoints
 from app.checkpoints.stored_configuration import own_entries
 from app.command_line.arguments import without_option
 from app.command_line.command_line import CommandLine
@@ -24,6 +24,7 @@ from app.process.allocator import keep_freed_memory
 from app.process.errors import InterruptedRun, one_line, process_rank
 from app.process.quiet import silence_known_messages
 from app.process.signals import StopSignals
+from app.runs.conclusion import conclude
 from app.runs.files import RunFiles, config_text
 from app.runs.folder import RUN_FOLDER_VARIABLE, RunFolder, configuration_of, new_run_folder
 from app.runs.interruption import Interruption
@@ -31,7 +32,6 @@ from app.runs.metrics_file import MetricsFile
 from app.runs.missing_best import why_none_is_best
 from app.runs.predictions import PredictionsFile
 from app.runs.progress import RunProgress
-from app.runs.report import report
 from app.runs.run_checkpoint import RunCheckpoint
 from app.runs.throughput import Throughput
 from app.runs.time_limit import with_time_limit
@@ -64,11 +64,11 @@ class Application(CommandLine):
         self.run = RunFolder(Path())  # chosen when all that can be checked has been checked
         self.throughput = Throughput()
         self.run_files = RunFiles(self.run)
-        callbacks: list[Callback] = [self.throughput, self.run_files, Interruption(signals, self._how_to_go_on)]
+        callbacks: list[Callback] = [self.throughput, self.run_files, Interruption(signals, self._how_to_resume)]
         super().__init__(arguments, callbacks, own_command)
 
     @property
-    def continued(self) -> RunFolder | None:
+    def resumed_run(self) -> RunFolder | None:
         """The run whose folder this one goes on in."""
         return None if self.origin is None else self.origin.run
 
@@ -91,7 +91,7 @@ class Application(CommandLine):
         options = self.config_init[self.command]["trainer"]
         own: list[Callback] = [RunProgress(self.throughput)] if options.get("enable_progress_bar") is not False else []
         options["callbacks"] = [*_listed(options.get("callbacks")), *own]
-        options["plugins"] = [*_listed(options.get("plugins")), WholeCheckpoints()]
+        options["plugins"] = [*_listed(options.get("plugins")), AtomicCheckpoints()]
         if self.command != "fit":  # nothing to save, to stop or to draw
             self._parser(self.command).callback_keys.clear()
             kwargs["enable_checkpointing"] = False
@@ -126,7 +126,7 @@ class Application(CommandLine):
         self._choose_folder(config)
         run_name = self.run.path.absolute().parent.name
         of_checkpoints = own_entries(self.config_dump, self.datamodule.identity(), run_name)
-        self.run_files.describe(config, of_checkpoints, goes_on=self.continued is not None)
+        self.run_files.describe(config, of_checkpoints, is_resumed=self.resumed_run is not None)
         self.run_files.step = 0 if self.origin is None else self.origin.step
         if self.origin is not None:
             rank_zero_only(print)(self.origin.line(self.run))
@@ -181,12 +181,12 @@ class Application(CommandLine):
             super()._run_subcommand(subcommand)
             failed = False
         except (KeyboardInterrupt, SystemExit) as stopped:  # the latter is Lightning's answer to the former
-            raise InterruptedRun("Stopped at once." + self._how_to_go_on(), self.signals.exit_code) from stopped
+            raise InterruptedRun("Stopped at once." + self._how_to_resume(), self.signals.exit_code) from stopped
         except Exception as error:
             if self.signals.number is not None and not isinstance(error, InterruptedRun):
                 # Of several ranks the first one to stop, in a validation, leaves the others with a broken connection.
-                raise InterruptedRun("Stopped." + self._how_to_go_on(), self.signals.exit_code) from error
-            error.add_note(self._how_to_go_on())
+                raise InterruptedRun("Stopped." + self._how_to_resume(), self.signals.exit_code) from error
+            error.add_note(self._how_to_resume())
             raise
         finally:
             if failed:
@@ -239,12 +239,12 @@ class Application(CommandLine):
 
     def _report(self, split: str, checkpoint: str | None) -> None:
         if self.is_first:
-            report(self, split, checkpoint)
+            conclude(self, split, checkpoint)
 
     # ---- the run
 
     def _choose_folder(self, config: str) -> None:
-        chosen = self.continued
+        chosen = self.resumed_run
         if chosen is None:
             chosen = new_run_folder(self.root, self.name, self.command, config, process_rank())
         self.run.path, self.run.created = chosen.path, chosen.created
@@ -256,7 +256,7 @@ class Application(CommandLine):
                 path.rename(path.with_name(f"damaged-{path.name}"))
 
     def _loggers(self) -> list[Logger]:
-        trained = self.loaded["global_step"] if self.loaded is not None and self.continued is not None else 0
+        trained = self.loaded["global_step"] if self.loaded is not None and self.resumed_run is not None else 0
         if self.command != "fit" and self.loaded is not None:
             self._log_at(self.loaded["global_step"])
         loggers: list[Logger] = [MetricsFile(self.run.path / "metrics.csv", trained)]
@@ -283,7 +283,7 @@ class Application(CommandLine):
                 process.wait(CHILDREN_SECONDS)
             process.kill()
 
-    def _how_to_go_on(self) -> str:
+    def _how_to_resume(self) -> str:
         if self.command == "fit" and self.run.last_checkpoint.is_file():
             return f" The state is in {self.run.last_checkpoint}; continue with: {self.resume_command()}"
         return ""

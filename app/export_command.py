@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from app.application import Application
-from app.command_line.command_check import check_own_classes
+from app.command_line.command_check import check_user_classes
 from app.command_line.own_command import OwnCommand
 from app.process.signals import StopSignals
 from app.runs.folder import run_of
@@ -26,7 +26,7 @@ def main(arguments: list[str], signals: StopSignals) -> None:
         arguments: The command line without the program's name.
         signals: Those that end it.
     """
-    Application(arguments, signals, OwnCommand(export, check_own_classes))
+    Application(arguments, signals, OwnCommand(export, check_user_classes))
 
 
 def export(application: Application, ckpt_path: str | None = None, weights_only: bool | None = True) -> None:

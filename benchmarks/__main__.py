@@ -12,7 +12,7 @@ import torch
 from app.files.data_folder import data_folder
 from app.process.allocator import keep_freed_memory
 from app.process.errors import UsageError
-from benchmarks import machine, results_file
+from benchmarks import machine, measurements_file
 from benchmarks.options import Options
 from benchmarks.render import render
 
@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parse(arguments)
     keep_freed_memory()  # as train.py does; all contestants of this process have it
     device = torch.device(chosen.device)
-    path = results_file.RESULTS / f"{machine.machine_name(device)}.json"
+    path = measurements_file.RESULTS / f"{machine.machine_name(device)}.json"
     described, run = machine.describe(device), machine.describe_run(device)
     print(" ".join(f"{key}={value}" for key, value in (described | run).items() if value is not None), flush=True)
     for name in chosen.sections or sections_of(device.type):
@@ -41,8 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         took = time.perf_counter() - start
         print(f"== {name}: {took:.0f} s", flush=True)
         if rows:
-            results_file.merge(path, described, run | {"budget": seconds, "took": round(took, 1)}, name, rows)
-    written = render(results_file.RESULTS)
+            measurements_file.merge(path, described, run | {"budget": seconds, "took": round(took, 1)}, name, rows)
+    written = render(measurements_file.RESULTS)
     print("\n" + "\n".join(f"written: {file}" for file in [path, *written] if file.exists()))
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from app.files.markdown_text import between_markers, table
-from benchmarks import plot, results_file
+from benchmarks import measurements_file, plot
 from benchmarks.table import Row, columns_of, shown
 
 README = Path(__file__).parent / "README.md"
@@ -29,7 +29,7 @@ def render(folder: Path, readme: Path = README) -> list[Path]:
         The files written: the README, and a plot beside it for each machine.
     """
     written, parts = [readme], []
-    for name, results in results_file.load_all(folder).items():
+    for name, results in measurements_file.load_all(folder).items():
         parts.append(machine_part(results))
         picture = readme.parent / f"outer_step_{name}.png"
         rows = results["sections"].get("outer_step", {}).get("rows", [])
@@ -118,4 +118,4 @@ TABLES: dict[str, Callable[[Sequence[Row]], str]] = {"outer_step": outer_step_ta
 
 
 if __name__ == "__main__":
-    print("\n".join(str(path) for path in render(results_file.RESULTS)))
+    print("\n".join(str(path) for path in render(measurements_file.RESULTS)))

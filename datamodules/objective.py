@@ -19,7 +19,7 @@ class Objective(NamedTuple):
     score: Callable[[Tensor, Tensor], Tensor]
     score_name: str
     higher_is_better: bool  # of the score
-    is_share: bool  # whether the score is a share of 1, which a reader wants in percent
+    is_fraction: bool  # whether the score is a share of 1, which a reader wants in percent
     answer: Callable[[Tensor], Tensor]  # what a user gets: outputs (..., n_outputs) to (..., n) in float32
 
     def direction_of(self, metric: str) -> Literal["max", "min"]:
@@ -80,7 +80,7 @@ CLASSIFICATION = Objective(
     score=correct,
     score_name="accuracy",
     higher_is_better=True,
-    is_share=True,
+    is_fraction=True,
     answer=probabilities,
 )
 REGRESSION = Objective(
@@ -89,7 +89,7 @@ REGRESSION = Objective(
     score=squared_error,
     score_name="mse",
     higher_is_better=False,
-    is_share=False,
+    is_fraction=False,
     answer=at_least_float32,
 )
 OBJECTIVES = {objective.name: objective for objective in (CLASSIFICATION, REGRESSION)}

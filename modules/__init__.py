@@ -15,11 +15,11 @@ from modules.methods.es_maml import ESMAML
 from modules.methods.fine_tuned_protonet import FineTunedProtoNet
 from modules.methods.from_scratch import FromScratch
 from modules.methods.imaml import IMAML
+from modules.methods.joint_training import JointTraining
 from modules.methods.leo import LEO
 from modules.methods.maml import MAML
 from modules.methods.maml_plus_plus import MAMLPlusPlus
 from modules.methods.meta_sgd import MetaSGD
-from modules.methods.pretrained import PreTrained
 from modules.methods.protonet import ProtoNet
 from modules.methods.relation_network import RelationNetwork
 from modules.methods.reptile import Reptile
@@ -37,11 +37,11 @@ __all__ = [
     "Conv4",
     "FineTunedProtoNet",
     "FromScratch",
+    "JointTraining",
     "Learner",
     "MAMLPlusPlus",
     "MetaSGD",
     "OuterLoop",
-    "PreTrained",
     "ProtoNet",
     "RelationEmbedding",
     "RelationNetwork",

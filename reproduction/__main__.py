@@ -1,4 +1,4 @@
-"""`python -m reproduction`, or `make reproduce`: trains and tests cells of the papers' tables."""
+"""`python -m reproduction`, or `make reproduce`: trains and tests experiments of the papers' tables."""
 
 import argparse
 import sys
@@ -8,13 +8,13 @@ from contextlib import suppress
 
 from app.process.errors import one_line, one_line_errors
 from app.process.signals import StopSignals
-from reproduction import result_files
-from reproduction.cells import Cell
+from reproduction import record_files
 from reproduction.commands import Commands, FailedCommand, StoppedCommand
+from reproduction.experiments import Experiment
+from reproduction.messages import lines_of_plan, lines_of_result
 from reproduction.options import parse
 from reproduction.plan import Plan, plan_of
-from reproduction.report import lines_of_plan, lines_of_result
-from reproduction.result import make_result, results_of
+from reproduction.record import make_result, results_of
 from reproduction.training import Training, test
 
 DONE, PAUSED, FAILED = "done", "paused", "failed"
@@ -22,7 +22,7 @@ NOT_AT_ITS_END = 75  # the exit code: EX_TEMPFAIL, by which a script knows that 
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Reproduces the cells that are asked for, or all that have no result yet."""
+    """Reproduces the experiments that are asked for, or all that have no result yet."""
     with one_line_errors(), StopSignals() as signals:
         chosen = parse(arguments)
         plan = plan_of(chosen)
@@ -49,7 +49,10 @@ def run(plan: Plan, chosen: argparse.Namespace) -> tuple[list[str], bool]:
     futures: list[Future[str]] = []
     with ThreadPoolExecutor(chosen.jobs) as pool:
         try:
-            futures += [pool.submit(reproduce, training, cells, chosen, commands) for training, cells in plan.items()]
+            futures += [
+                pool.submit(reproduce, training, experiments, chosen, commands)
+                for training, experiments in plan.items()
+            ]
             wait(futures, None if chosen.minutes is None else 60 * chosen.minutes)
         except KeyboardInterrupt:
             stopped = True
@@ -60,8 +63,8 @@ def run(plan: Plan, chosen: argparse.Namespace) -> tuple[list[str], bool]:
     return [future.result() for future in futures], stopped
 
 
-def reproduce(training: Training, cells: list[Cell], chosen: argparse.Namespace, commands: Commands) -> str:
-    """Trains, and leaves the result of every cell that is tested on it; says what fails.
+def reproduce(training: Training, experiments: list[Experiment], chosen: argparse.Namespace, commands: Commands) -> str:
+    """Trains, and leaves the result of every experiment that is tested on it; says what fails.
 
     Returns:
         How it ended.
@@ -69,21 +72,21 @@ def reproduce(training: Training, cells: list[Cell], chosen: argparse.Namespace,
     outcome = DONE
     try:
         if chosen.again:  # a training that is stopped is gone on with by the command without this
-            for cell in cells:
-                result_files.remove(cell, training.seed, training.length, chosen.results)
+            for experiment in experiments:
+                record_files.remove(experiment, training.seed, training.length, chosen.results)
         trained_in = commands.run(training.fit(chosen.data, not chosen.again), training.log, training.title)
         tested = results_of(trained_in)["checkpoint"] or str(trained_in.last_checkpoint)
-        for cell in cells:
+        for experiment in experiments:
             try:
                 tested_in = trained_in
-                if cell.test_options is not None:
-                    tested_in = commands.run(test(cell, tested, chosen.data), training.log)
-                result = make_result(cell, training, trained_in, tested_in, commands.at_once)
-                others = result_files.others_of(cell, result, chosen.results)
-                path = result_files.add(cell, result, chosen.results)
-                print("\n".join(lines_of_result(cell, result, others, path)), flush=True)
+                if experiment.test_options is not None:
+                    tested_in = commands.run(test(experiment, tested, chosen.data), training.log)
+                result = make_result(experiment, training, trained_in, tested_in, commands.at_once)
+                others = record_files.others_of(experiment, result, chosen.results)
+                path = record_files.add(experiment, result, chosen.results)
+                print("\n".join(lines_of_result(experiment, result, others, path)), flush=True)
             except FailedCommand as error:
-                outcome = _failed(cell.name, error)
+                outcome = _failed(experiment.name, error)
     except StoppedCommand:
         return PAUSED
     except (FailedCommand, OSError, ValueError, KeyError) as error:

@@ -1,11 +1,11 @@
-"""Variants of cells with one setting changed, or those that belong together, to find out what it is worth.
+"""Variants of experiments with one setting changed, or those that belong together, to find out what it is worth.
 
-Each is set beside CELL-as_it_is, which is trained as long and tested on as many tasks.
+Each is set beside EXPERIMENT-as_it_is, which is trained as long and tested on as many tasks.
 """
 
 from typing import NamedTuple
 
-from reproduction.cells import CELLS, Cell
+from reproduction.experiments import EXPERIMENTS, Experiment
 
 
 class Variant(NamedTuple):
@@ -13,7 +13,7 @@ class Variant(NamedTuple):
 
     Attributes:
         options: Of the training.
-        test_options: Of a test of its own, where the training's would be of other tasks than the cell's.
+        test_options: Of a test of its own, where the training's would be of other tasks than the experiment's.
     """
 
     options: tuple[str, ...]
@@ -31,7 +31,7 @@ FIVE_STEPS = ("--model.inner_lr", "0.1", "--model.inner_steps", "5", "--model.ev
 
 AS_IT_IS = "as_it_is"
 
-# cell -> options of all its variants: enough tasks to see a small difference, or few where a test takes long
+# experiment -> options of all its variants: enough tasks to see a small difference, or few where a test takes long
 COMMON: dict[str, tuple[str, ...]] = {
     "maml_omniglot_5w1s": ("--data.evaluation.n_test_tasks", "3000"),
     "maml_mlp_omniglot_5w1s": ("--data.evaluation.n_test_tasks", "3000"),
@@ -39,7 +39,7 @@ COMMON: dict[str, tuple[str, ...]] = {
     "protonet_omniglot_5w1s": ("--data.evaluation.n_test_tasks", "2000"),
 }
 
-# cell -> name of the variant -> what it changes
+# experiment -> name of the variant -> what it changes
 VARIANTS: dict[str, dict[str, Variant]] = {
     "maml_omniglot_5w1s": {
         "nearest": NEAREST,
@@ -78,17 +78,23 @@ VARIANTS: dict[str, dict[str, Variant]] = {
 }
 
 
-def variants_of(cell: Cell) -> dict[str, Cell]:
-    """The cell as it is and its variants, by their names, CELL-VARIANT; none where it has none."""
+def variants_of(experiment: Experiment) -> dict[str, Experiment]:
+    """The experiment as it is and its variants, by their names, EXPERIMENT-VARIANT; none where it has none."""
     found = {}
-    variants = VARIANTS.get(cell.name, {})
+    variants = VARIANTS.get(experiment.name, {})
     for name, variant in ({AS_IT_IS: Variant(())} | variants if variants else {}).items():
-        full = f"{cell.name}-{name}"
-        options = (*cell.options, *COMMON[cell.name], *variant.options)
-        found[full] = Cell(
-            full, cell.method, cell.config, cell.published, options, variant.test_options, base=cell.name
+        full = f"{experiment.name}-{name}"
+        options = (*experiment.options, *COMMON[experiment.name], *variant.options)
+        found[full] = Experiment(
+            full,
+            experiment.method,
+            experiment.config,
+            experiment.published,
+            options,
+            variant.test_options,
+            base=experiment.name,
         )
     return found
 
 
-ABLATIONS = {name: variant for cell in CELLS.values() for name, variant in variants_of(cell).items()}
+ABLATIONS = {name: variant for experiment in EXPERIMENTS.values() for name, variant in variants_of(experiment).items()}

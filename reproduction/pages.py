@@ -1,13 +1,13 @@
-"""RESULTS.md, and parts of two other pages, from the cells' files alone: `make results`."""
+"""RESULTS.md, and parts of two other pages, from the experiments' files alone: `make results`."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.files.atomic_file import write_whole
+from app.files.atomic_file import write_atomically
 from app.files.markdown_text import between_markers, table
 from app.process.errors import one_line_errors
-from reproduction.cells import CELLS, TASKS, Cell
-from reproduction.result_files import RESULTS, load_valid
+from reproduction.experiments import EXPERIMENTS, TASKS, Experiment
+from reproduction.record_files import RESULTS, load_valid
 from reproduction.shipped import ROOT, deviations
 from reproduction.tables import (
     NOT_RUN,
@@ -29,11 +29,11 @@ INTRODUCTION = """\
 
 What Quickstudy reaches on Omniglot beside what the papers report, accuracy in %. Every figure comes from a file in
 `results/`, which `make reproduce` writes; `make results` writes this page from them, and nothing in it is written by
-hand. [docs/reproduction.md](docs/reproduction.md) says how to run a cell, and what was found out where one falls below
-its paper.
+hand. [docs/reproduction.md](docs/reproduction.md) says how to run an experiment, and what was found out where one falls
+below its paper.
 
-- **paper** and **ours**: mean over the test tasks +- 1.96 standard errors. All seeds of a cell have the same test
-  tasks: *ours* is the mean of their accuracies, with the widest of their intervals.
+- **paper** and **ours**: mean over the test tasks +- 1.96 standard errors. All seeds of an experiment have the same
+  test tasks: *ours* is the mean of their accuracies, with the widest of their intervals.
 - **drawing**: how the tasks were made of their numbers. Results of another drawing have other test tasks, as many.
 - **verdict**: *inside* the paper's interval, *above* or *below* it; where the paper gives none, our own stands for it.
 - **iterations**: the outer steps that were trained. In bold: fewer than the protocol has, which is no reproduction of
@@ -48,7 +48,7 @@ def main() -> None:
     """Writes all pages."""
     with one_line_errors():
         for path, text in pages(ROOT / RESULTS).items():
-            write_whole(ROOT / path, text)
+            write_atomically(ROOT / path, text)
             print(f"written: {path}")
 
 
@@ -66,12 +66,14 @@ def pages(folder: Path) -> dict[Path, str]:
 def page(folder: Path) -> str:
     """RESULTS.md from the files of a folder."""
     parts = [INTRODUCTION, "## Omniglot\n"]
-    for method in dict.fromkeys(cell.method for cell in CELLS.values()):
-        cells = [cell for cell in CELLS.values() if cell.method == method and cell.published]
-        parts.append(f"### {method}\n\n{method_table(cells, folder)}\n{protocol_of(cells)}")
+    for method in dict.fromkeys(experiment.method for experiment in EXPERIMENTS.values()):
+        experiments = [
+            experiment for experiment in EXPERIMENTS.values() if experiment.method == method and experiment.published
+        ]
+        parts.append(f"### {method}\n\n{method_table(experiments, folder)}\n{protocol_of(experiments)}")
         if method == "ProtoNet":
             parts.append(other_characters(folder))
-    parts.append(f"## How each was made\n\n{provenance(CELLS.values(), folder)}")
+    parts.append(f"## How each was made\n\n{provenance(EXPERIMENTS.values(), folder)}")
     return "\n".join(parts)
 
 
@@ -82,15 +84,15 @@ def found_out(folder: Path) -> str:
 
 def summary(folder: Path) -> str:
     """A line for each method and evaluation: ours, and the paper's behind it."""
-    published = [cell for cell in CELLS.values() if cell.published]
+    published = [experiment for experiment in EXPERIMENTS.values() if experiment.published]
     rows: dict[tuple[str, str], dict[str, str]] = {}
-    for cell in published:
-        runs = longest(load_valid(cell, folder))
-        for paper in cell.published:
+    for experiment in published:
+        runs = longest(load_valid(experiment, folder))
+        for paper in experiment.published:
             ours, _, _, length, *_ = our_side(runs, paper)
             part = r"\*" if length.startswith("**") else ""
             ours = "-" if ours == NOT_RUN else f"**{ours.partition(' ')[0]}**{part}"
-            rows.setdefault((cell.method, paper.kind), {})[cell.task] = f"{ours} ({paper.accuracy:g})"
+            rows.setdefault((experiment.method, paper.kind), {})[experiment.task] = f"{ours} ({paper.accuracy:g})"
     lines = [[method, kind, *(of.get(task, "") for task in TASKS)] for (method, kind), of in rows.items()]
     note = (
         "Ours, in brackets the paper's. -: not run. \\*: a part of the paper's iterations; RESULTS.md says how many.\n"
@@ -98,15 +100,15 @@ def summary(folder: Path) -> str:
     return f"{table(('', 'evaluation', *map(spelled, TASKS)), lines)}\n{note}"
 
 
-def protocol_of(cells: Sequence[Cell]) -> str:
+def protocol_of(experiments: Sequence[Experiment]) -> str:
     """What is done otherwise than in the paper, from the heads of the configurations."""
     known: dict[str, list[str]] = {}
-    for cell in cells:
-        for line in deviations(cell.config):
-            known.setdefault(line, []).append(spelled(cell.task))
-        if cell.remark:
-            known.setdefault(cell.remark, []).append(spelled(cell.task))
-    lines = [f"- {line}" + ("" if len(of) == len(cells) else f" ({', '.join(of)})") for line, of in known.items()]
+    for experiment in experiments:
+        for line in deviations(experiment.config):
+            known.setdefault(line, []).append(spelled(experiment.task))
+        if experiment.remark:
+            known.setdefault(experiment.remark, []).append(spelled(experiment.task))
+    lines = [f"- {line}" + ("" if len(of) == len(experiments) else f" ({', '.join(of)})") for line, of in known.items()]
     return "Otherwise than in the paper:\n\n" + "\n".join(lines) + "\n"
 
 

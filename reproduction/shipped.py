@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from reproduction.cells import Cell
+from reproduction.experiments import Experiment
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -22,9 +22,9 @@ def iterations_of(config: str) -> int:
     return int(settings_of(config)["trainer"]["max_steps"])
 
 
-def shipped_hash(cell: Cell) -> str:
-    """Twelve digits that change with the settings of a cell: its configuration's and its own."""
-    settings = [settings_of(cell.config), list(cell.options), list(cell.test_options or ())]
+def shipped_hash(experiment: Experiment) -> str:
+    """Twelve digits that change with the settings of an experiment: its configuration's and its own."""
+    settings = [settings_of(experiment.config), list(experiment.options), list(experiment.test_options or ())]
     return digits_of(settings)
 
 

@@ -1,12 +1,12 @@
-"""Tables of what the cells' files hold, beside what the papers report."""
+"""Tables of what the experiments' files hold, beside what the papers report."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from app.files.markdown_text import table
 from reproduction.ablations import ABLATIONS
-from reproduction.cells import CELLS, OTHER_CHARACTERS, TASKS, Cell, Published
-from reproduction.result import (
+from reproduction.experiments import EXPERIMENTS, OTHER_CHARACTERS, TASKS, Experiment, Published
+from reproduction.record import (
     KINDS,
     Result,
     Score,
@@ -18,20 +18,22 @@ from reproduction.result import (
     stopped_by_itself,
     verdict,
 )
-from reproduction.result_files import load, load_valid
+from reproduction.record_files import load, load_valid
 
 NOT_RUN = "not run"
 MARKS = (500, 1000, 2000, 4000, 6000, 12000, 20000, 40000, 60000)
 
 
-def method_table(cells: Iterable[Cell], folder: Path) -> str:
+def method_table(experiments: Iterable[Experiment], folder: Path) -> str:
     """A line for each figure of the papers."""
     heads = ("task", "evaluation", "paper", "ours", "difference", "verdict", "iterations", "seeds", "test tasks")
     lines = []
-    for cell in cells:
-        runs = longest(load_valid(cell, folder))
-        for paper in cell.published:
-            lines.append([spelled(cell.task), paper.kind, percent(paper.accuracy, paper.ci95), *our_side(runs, paper)])
+    for experiment in experiments:
+        runs = longest(load_valid(experiment, folder))
+        for paper in experiment.published:
+            lines.append(
+                [spelled(experiment.task), paper.kind, percent(paper.accuracy, paper.ci95), *our_side(runs, paper)]
+            )
     return table(heads, lines)
 
 
@@ -77,7 +79,10 @@ def other_characters(folder: Path) -> str:
     for task in TASKS:
         names = ["protonet_omniglot", *(f"protonet_omniglot_{name}" for name in OTHER_CHARACTERS)]
         lines.append(
-            [spelled(task), *(with_length(longest(load_valid(CELLS[f"{name}_{task}"], folder))) for name in names)]
+            [
+                spelled(task),
+                *(with_length(longest(load_valid(EXPERIMENTS[f"{name}_{task}"], folder))) for name in names),
+            ]
         )
     heads = ("task", "Vinyals's split", "Lake's split", "Lake's split, one alphabet a task")
     return (
@@ -95,14 +100,14 @@ def with_length(runs: Sequence[Result]) -> str:
     return f"{percent(*ours)} after {length_of(runs).replace('*', '')}"
 
 
-def provenance(cells: Iterable[Cell], folder: Path) -> str:
+def provenance(experiments: Iterable[Experiment], folder: Path) -> str:
     """A line for each record."""
     made_by = ("trained by", "tested by", "drawing", "configuration")
     heads = ("command", "tested at", "training", "tasks/s", *made_by, "date")
     lines = []
-    for cell in cells:
-        valid = load_valid(cell, folder)
-        for run in load(cell, folder):
+    for experiment in experiments:
+        valid = load_valid(experiment, folder)
+        for run in load(experiment, folder):
             parts = [f"{of_commit(part['commit'])} on {part['device'] or 'unknown'}" for part in run["trained_by"]]
             shared = f" ({run['jobs']} at once)" if run["jobs"] > 1 else ""
             lines.append(
@@ -131,27 +136,27 @@ def of_commit(commit: str | None) -> str:
 def progress(folder: Path) -> str:
     """The best validation accuracy until some steps, in each training's longest run."""
     lines = []
-    for cell in CELLS.values():
-        runs = [] if cell.test_options is not None else longest(load_valid(cell, folder))
+    for experiment in EXPERIMENTS.values():
+        runs = [] if experiment.test_options is not None else longest(load_valid(experiment, folder))
         for run in runs[:1]:
             until = [[accuracy for step, accuracy in run["validation"] if step <= mark] for mark in MARKS]
             reached = [mark <= run["iterations"] for mark in MARKS]
             shown = [
                 f"{100 * max(seen):.1f}" if seen and is_in else "" for seen, is_in in zip(until, reached, strict=True)
             ]
-            lines.append([cell.name, *shown])
+            lines.append([experiment.name, *shown])
     return table(("validation accuracy until step", *(f"{mark:,}" for mark in MARKS)), lines)
 
 
 def ablations(folder: Path) -> str:
-    """A table for each cell of which variants were run."""
-    tables = [ablation_table(CELLS[base], folder) for base in dict.fromkeys(v.base for v in ABLATIONS.values())]
+    """A table for each experiment of which variants were run."""
+    tables = [ablation_table(EXPERIMENTS[base], folder) for base in dict.fromkeys(v.base for v in ABLATIONS.values())]
     return "\n".join(found for found in tables if found) or NOT_RUN.capitalize() + ".\n"
 
 
-def ablation_table(base: Cell, folder: Path) -> str:
-    """A line for each variant that was run, beside the cell as it is with the same seed and iterations."""
-    as_it_is, *variants = [cell for cell in ABLATIONS.values() if cell.base == base.name]
+def ablation_table(base: Experiment, folder: Path) -> str:
+    """A line for each variant that was run, beside the experiment as it is with the same seed and iterations."""
+    as_it_is, *variants = [experiment for experiment in ABLATIONS.values() if experiment.base == base.name]
     lines = []
     for variant in variants:
         for run in load_valid(variant, folder):
@@ -167,7 +172,7 @@ def ablation_table(base: Cell, folder: Path) -> str:
 
 
 def beside_base(run: Result, of_base: Sequence[Result]) -> list[str]:
-    """A variant's accuracy beside the cell's, by the cell's own evaluation, and the difference by the other one."""
+    """A variant's accuracy beside its base's, by the base's own evaluation, and the difference by the other one."""
     ours = own_score(run)
     if not of_base:
         return [NOT_RUN, percent(*ours), "", ""]

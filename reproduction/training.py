@@ -1,11 +1,11 @@
-"""A training that cells share, and the commands of train.py that make it."""
+"""A training that experiments share, and the commands of train.py that make it."""
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from app.process.errors import UsageError
-from reproduction.cells import Cell
+from reproduction.experiments import Experiment
 from reproduction.shipped import ROOT, iterations_of
 
 RUNS = Path("runs/reproduction")
@@ -28,16 +28,18 @@ class Training:
     iterations: int | None = None
 
     @classmethod
-    def of(cls, cell: Cell, seed: int, iterations: int | None) -> "Training":
-        """What a cell is tested on.
+    def of(cls, experiment: Experiment, seed: int, iterations: int | None) -> "Training":
+        """What an experiment is tested on.
 
         Raises:
             UsageError: If more steps are asked for than its configuration has.
         """
-        full = iterations_of(cell.config)
+        full = iterations_of(experiment.config)
         if iterations is not None and iterations > full:
-            raise UsageError(f"{cell.name} takes {full:,} iterations: ITERATIONS must not be above, got {iterations:,}")
-        return cls(cell.config, cell.options, seed, None if iterations == full else iterations)
+            raise UsageError(
+                f"{experiment.name} takes {full:,} iterations: ITERATIONS must not be above, got {iterations:,}"
+            )
+        return cls(experiment.config, experiment.options, seed, None if iterations == full else iterations)
 
     @property
     def length(self) -> int:
@@ -66,14 +68,14 @@ class Training:
         return [*self.what_trains(), *_places(data), *(["--resume", "auto"] if resume else [])]
 
 
-def test(cell: Cell, checkpoint: str, data: Path | None) -> list[str]:
-    """The arguments of train.py that test a checkpoint on a cell's own tasks."""
-    return [*what_tests(cell, checkpoint), *_places(data)]
+def test(experiment: Experiment, checkpoint: str, data: Path | None) -> list[str]:
+    """The arguments of train.py that test a checkpoint on an experiment's own tasks."""
+    return [*what_tests(experiment, checkpoint), *_places(data)]
 
 
-def what_tests(cell: Cell, checkpoint: str) -> list[str]:
+def what_tests(experiment: Experiment, checkpoint: str) -> list[str]:
     """The arguments of train.py that say what is tested."""
-    return ["test", "--ckpt_path", checkpoint, *(cell.test_options or ())]
+    return ["test", "--ckpt_path", checkpoint, *(experiment.test_options or ())]
 
 
 def _places(data: Path | None) -> list[str]:

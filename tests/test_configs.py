@@ -20,7 +20,7 @@ CONTENT = {path.stem: yaml.safe_load(path.read_text()) for path in sorted(CONFIG
 EXPERIMENTS = [name for name, content in CONTENT.items() if "model" in content]
 OVERLAYS = [name for name in CONTENT if name not in EXPERIMENTS]
 METHODS = {kind.__module__.rpartition(".")[2]: f"modules.{kind.__name__}" for kind in LEARNERS}
-METHODS |= {"maml_mlp": "modules.MAML", "fomaml": "modules.MAML", "oracle": METHODS["pretrained"]}
+METHODS |= {"maml_mlp": "modules.MAML", "fomaml": "modules.MAML", "oracle": METHODS["joint_training"]}
 
 SHORT_STEPS = re.compile("scratch|baseline")  # training takes no step, or an inner step does not pass the network
 

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from app.checkpoints.file import DamagedCheckpointError, load_whole
+from app.checkpoints.file import DamagedCheckpointError, load_sound
 from app.process.errors import UsageError
 from app.runs.folder import RunFolder, configuration_of, newest_run
 from app.runs.run_checkpoint import RunCheckpoint
@@ -82,7 +82,7 @@ def best_checkpoint(run: RunFolder) -> Path | None:
     found = run.best_checkpoints()
     if len(found) < 2:
         return found[0] if found else None
-    callbacks = load_whole(found[0]).get("callbacks", {})
+    callbacks = load_sound(found[0]).get("callbacks", {})
     states = [state for name, state in callbacks.items() if name.startswith(RunCheckpoint.__name__)]
     best = [path for path in found if states and path.name == states[0]["best_of_all"]]
     return best[0] if best else found[0]
@@ -99,7 +99,7 @@ def sound_best(run: RunFolder, known: str, say: bool) -> str | None:
     best = known or best_checkpoint(run)
     for path in [Path(best), *run.best_checkpoints()] if best else []:
         try:
-            load_whole(path)
+            load_sound(path)
         except DamagedCheckpointError as error:
             if say:
                 print(f"{error}: it is not tested.")

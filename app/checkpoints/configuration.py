@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import datamodules
-from app.checkpoints.file import load_whole
+from app.checkpoints.file import load_sound
 from app.process.errors import UsageError
 from datamodules import BankDataModule, EpisodeDataModule
 from datamodules.objective import CLASSIFICATION, OBJECTIVES, Objective
@@ -38,7 +38,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise UsageError(f"--ckpt_path {path}: there is no such file")
-    checkpoint = load_whole(path)
+    checkpoint = load_sound(path)
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise UsageError(f"--ckpt_path {path} is not a checkpoint: it holds no state_dict")
     if refusal := format_refusal(checkpoint):

@@ -20,7 +20,7 @@ class DamagedCheckpointError(UsageError):
     """A file is not a checkpoint, or only a part of one."""
 
 
-class WholeCheckpoints(TorchCheckpointIO):
+class AtomicCheckpoints(TorchCheckpointIO):
     """Writes beside the file and renames, so that a killed process, a full disk or a power cut leave the one before.
 
     Lightning copies from a temporary folder, which on another disk takes a while and may end half-way. The checkpoint
@@ -60,10 +60,10 @@ class WholeCheckpoints(TorchCheckpointIO):
         weights_only: bool | None = True,
     ) -> dict[str, Any]:
         """Reads a whole checkpoint, whatever is asked for without executing anything."""
-        return dict(load_whole(Path(path)))
+        return dict(load_sound(Path(path)))
 
 
-def load_whole(path: Path) -> Any:
+def load_sound(path: Path) -> Any:
     """What a checkpoint file holds, on the CPU; nothing in it is executed.
 
     Raises:

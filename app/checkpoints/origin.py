@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from app.checkpoints.configuration import read_checkpoint
-from app.checkpoints.continuation import (
+from app.checkpoints.resumable_runs import sound_state
+from app.checkpoints.resume_decision import (
     WEIGHTS,
     Beginning,
     Difference,
@@ -18,7 +19,6 @@ from app.checkpoints.continuation import (
     differences,
     unexpected_length,
 )
-from app.checkpoints.resumption import sound_state
 from app.checkpoints.stored_configuration import IDENTITY, shapes_of, training_of
 from app.process.errors import UsageError, process_rank
 from app.runs.folder import LAST, RunFolder, configuration_of, run_of

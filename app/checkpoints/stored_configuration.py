@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from app.checkpoints.configuration import checkpoint_config
-from app.checkpoints.continuation import NOT_COMPARED, Shapes, Training
+from app.checkpoints.resume_decision import NOT_COMPARED, Shapes, Training
 
 CONFIGURATION, IDENTITY, RUN_NAME = "configuration", "data_identity", "run_name"  # a checkpoint's keys
 

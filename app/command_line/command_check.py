@@ -25,7 +25,7 @@ def check_support_is_given(arguments: list[str]) -> None:
         raise UsageError(f"{own[0]} belongs to --data SupportQuery: add that")
 
 
-def check_own_classes(data_class_path: str, checkpoint: dict[str, Any]) -> None:
+def check_user_classes(data_class_path: str, checkpoint: dict[str, Any]) -> None:
     """Refuses to export without a user's support images, or what is no classifier.
 
     Raises:

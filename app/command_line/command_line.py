@@ -16,9 +16,9 @@ from app.checkpoints.configuration import (
     data_class,
     read_checkpoint,
 )
-from app.checkpoints.continuation import Beginning, Training
 from app.checkpoints.origin import FitOrigin, first_of
-from app.checkpoints.resumption import find_runs
+from app.checkpoints.resumable_runs import find_runs
+from app.checkpoints.resume_decision import Beginning, Training
 from app.checkpoints.stored_configuration import of_classes, run_name_in, shapes_of
 from app.command_line import parser as parsing
 from app.command_line.arguments import config_files, option_values, run_name
@@ -294,5 +294,5 @@ class CommandLine(LightningCLI):
         self.checkpoint, self.loaded = self.origin.path, self.origin.contents
         if self.origin.beginning is Beginning.AT_STEP_0:
             self.origin.give_weights(self.model)
-        goes_on = self.checkpoint is not None and self.origin.beginning is not Beginning.AT_STEP_0
-        self.config_init[self.command]["ckpt_path"] = str(self.checkpoint) if goes_on else None
+        is_resumed = self.checkpoint is not None and self.origin.beginning is not Beginning.AT_STEP_0
+        self.config_init[self.command]["ckpt_path"] = str(self.checkpoint) if is_resumed else None

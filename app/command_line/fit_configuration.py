@@ -6,7 +6,7 @@ from typing import Any
 
 import modules
 from app.checkpoints.configuration import checkpoint_config, data_class
-from app.checkpoints.continuation import NOT_COMPARED
+from app.checkpoints.resume_decision import NOT_COMPARED
 from app.checkpoints.stored_configuration import CONFIGURATION
 from app.command_line.arguments import option_values
 

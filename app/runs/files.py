@@ -11,7 +11,7 @@ import torch
 import yaml
 from pytorch_lightning import Callback, LightningModule, Trainer
 
-from app.files.atomic_file import write_whole
+from app.files.atomic_file import write_atomically
 from app.runs.folder import RunFolder
 from app.runs.results import commit, device_name
 from app.runs.throughput import Throughput
@@ -39,23 +39,23 @@ class RunFiles(Callback):
         self._unlogged: dict[str, Any] = {}
         self._of_checkpoints: dict[str, Any] = {}
         self._announced = False
-        self.goes_on = False
+        self.is_resumed = False
 
-    def describe(self, config: str, of_checkpoints: dict[str, Any], goes_on: bool) -> None:
+    def describe(self, config: str, of_checkpoints: dict[str, Any], is_resumed: bool) -> None:
         """Takes what is written of the run.
 
         Args:
             config: The resolved configuration, as config.yaml's text.
             of_checkpoints: The entries of each checkpoint that say what trained it.
-            goes_on: Whether it goes on, and does not begin.
+            is_resumed: Whether it goes on, and does not begin.
         """
-        self.config, self._of_checkpoints, self.goes_on = config, of_checkpoints, goes_on
+        self.config, self._of_checkpoints, self.is_resumed = config, of_checkpoints, is_resumed
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self.run.path = Path(trainer.strategy.broadcast(str(self.run.path)))
         if trainer.is_global_zero and (stage == "fit" or not self.run.config.exists()):
             self.run.path.mkdir(parents=True, exist_ok=True)
-            write_whole(self.run.config, self.config)
+            write_atomically(self.run.config, self.config)
         if trainer.world_size > 1 and stage == "fit":
             self._check_ranks(trainer)
 
@@ -93,8 +93,8 @@ class RunFiles(Callback):
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self.trained_by = list(checkpoint.get("trained_by", []))
-        self._unlogged = checkpoint.get("unlogged", {}) if trainer.state.fn == "fit" and self.goes_on else {}
-        if trainer.state.fn == "fit" and not self.goes_on:
+        self._unlogged = checkpoint.get("unlogged", {}) if trainer.state.fn == "fit" and self.is_resumed else {}
+        if trainer.state.fn == "fit" and not self.is_resumed:
             # Of another run: its best score, its patience, its pictures. What the training has cost is told on.
             states = checkpoint.get("callbacks", {})
             checkpoint["callbacks"] = {name: states[name] for name in states if name.startswith(Throughput.__name__)}

@@ -17,11 +17,11 @@ class Interruption(Callback):
 
     Args:
         signals: What has come.
-        how_to_go_on: Gives the sentence that says where the state is and what continues it.
+        how_to_resume: Gives the sentence that says where the state is and what continues it.
     """
 
-    def __init__(self, signals: StopSignals, how_to_go_on: Callable[[], str]) -> None:
-        self.signals, self.how_to_go_on = signals, how_to_go_on
+    def __init__(self, signals: StopSignals, how_to_resume: Callable[[], str]) -> None:
+        self.signals, self.how_to_resume = signals, how_to_resume
         self._stop = False  # agreed by all ranks
         self._validating = False
         self._agreement = RankAgreement()  # ranks that stopped at different steps would wait for each other for ever
@@ -98,5 +98,5 @@ class Interruption(Callback):
     def _end(self, trainer: Trainer) -> None:
         where = "in the validation after" if self._validating else "after"
         raise InterruptedRun(
-            f"Stopped {where} step {trainer.global_step:,}.{self.how_to_go_on()}", self.signals.exit_code
+            f"Stopped {where} step {trainer.global_step:,}.{self.how_to_resume()}", self.signals.exit_code
         )

@@ -9,7 +9,7 @@ from typing import Any
 from pytorch_lightning.loggers.logger import Logger, rank_zero_experiment
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from app.files.atomic_file import write_whole
+from app.files.atomic_file import write_atomically
 
 
 class MetricsFile(Logger):
@@ -96,7 +96,7 @@ class MetricsFile(Logger):
         writer = csv.DictWriter(text, self._columns)
         writer.writeheader()
         writer.writerows(rows)
-        write_whole(self.path, text.getvalue())
+        write_atomically(self.path, text.getvalue())
 
 
 def steps_taken(step: int) -> int:

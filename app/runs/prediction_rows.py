@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from pytorch_lightning import Trainer
 
-from app.files.atomic_file import write_whole
+from app.files.atomic_file import write_atomically
 
 PREDICTIONS = "predictions.csv"
 
@@ -54,5 +54,5 @@ def write_predictions(folder: Path, columns: Sequence[str], rows: Iterable[Seque
     writer = csv.writer(text)
     writer.writerow(columns)
     writer.writerows(rows)
-    write_whole(folder / PREDICTIONS, text.getvalue())
+    write_atomically(folder / PREDICTIONS, text.getvalue())
     return folder / PREDICTIONS

@@ -13,7 +13,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from app.files.atomic_file import write_whole
+from app.files.atomic_file import write_atomically
 from app.runs.score_text import score_text
 from datamodules.objective import CLASSIFICATION, OBJECTIVES, Objective
 from datamodules.tasks.sampling import DRAWS
@@ -123,7 +123,7 @@ def objective_of(results: dict[str, Any]) -> Objective:
 
 def write_results(path: Path, results: dict[str, Any]) -> None:
     """Writes JSON whole or not at all; a number that is not finite, which JSON has not, as null."""
-    write_whole(path, json.dumps(_finite(results), indent=2, allow_nan=False) + "\n")
+    write_atomically(path, json.dumps(_finite(results), indent=2, allow_nan=False) + "\n")
 
 
 def _finite(value: Any) -> Any:

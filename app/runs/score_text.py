@@ -13,6 +13,6 @@ def score_text(value: float, objective: Objective, decimals: int = 2) -> str:
         objective: What it is a score of.
         decimals: Of a percentage.
     """
-    if objective.is_share:
+    if objective.is_fraction:
         return f"{value:.{decimals}%}"
     return f"{value:.4f}" if value == 0 or SMALL <= abs(value) < LARGE or value != value else f"{value:.2e}"

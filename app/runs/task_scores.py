@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, NoReturn
 import torch
 from torch import Tensor
 
-from app.files.atomic_file import write_whole
+from app.files.atomic_file import write_atomically
 from app.process.errors import UsageError, one_line_errors
 from app.runs.score_text import score_text
 from datamodules.objective import CLASSIFICATION, OBJECTIVES, REGRESSION, Objective
@@ -72,7 +72,7 @@ def write_task_scores(
     writer.writerow([TASK, *values])
     for number in sorted(place):
         writer.writerow([number, *(repr(float(of_tasks[place[number]])) for of_tasks in values.values())])
-    write_whole(path, text.getvalue())
+    write_atomically(path, text.getvalue())
 
 
 def _listed(values: Tensor | Sequence[float]) -> list[Any]:

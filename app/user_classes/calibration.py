@@ -9,7 +9,7 @@ import torch
 from pytorch_lightning.cli import instantiate_module
 from torch import Tensor
 
-from app.checkpoints.file import WholeCheckpoints, load_whole
+from app.checkpoints.file import AtomicCheckpoints, load_sound
 from app.process.errors import one_line
 from datamodules import EpisodeDataModule
 from datamodules.episode import Episode
@@ -107,7 +107,7 @@ def calibration_of(logits: Tensor, labels: Tensor, n_tasks: int, n_way: int, k_s
 
 def add_to_checkpoint(path: Path, calibration: Calibration, further: dict[str, Any] | None = None) -> None:
     """Puts a calibration, and what else was measured by then, into a checkpoint, which is replaced whole."""
-    WholeCheckpoints().save_checkpoint({**load_whole(path), KEY: asdict(calibration), **(further or {})}, path)
+    AtomicCheckpoints().save_checkpoint({**load_sound(path), KEY: asdict(calibration), **(further or {})}, path)
 
 
 def calibration_for(learner: Learner, checkpoint: dict[str, Any], n_way: int, k_shot: int) -> Calibration | None:

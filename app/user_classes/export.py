@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from app.files.atomic_file import write_whole
+from app.files.atomic_file import write_atomically
 from app.user_classes.exported_files import trace, write_onnx, write_torch_export
 from app.user_classes.model_card import CardFacts, model_card
 from datamodules.episode import Task
@@ -41,8 +41,8 @@ def export_classifier(learner: Learner, task: Task, facts: CardFacts, folder: Pa
         ONNX: write_onnx(module, program, folder / ONNX, metadata),
         TORCH_EXPORT: write_torch_export(module, program, folder / TORCH_EXPORT, metadata),
     }
-    write_whole(folder / CLASSES, json.dumps(labels, indent=2, ensure_ascii=False) + "\n")
-    write_whole(folder / CARD, model_card(facts, differences))
+    write_atomically(folder / CLASSES, json.dumps(labels, indent=2, ensure_ascii=False) + "\n")
+    write_atomically(folder / CARD, model_card(facts, differences))
     return [folder / name for name in (ONNX, TORCH_EXPORT, CLASSES, CARD)]
 
 

@@ -138,11 +138,11 @@ def conjugate_gradient(product: Callable[[Tensor], Tensor], right: Tensor, steps
     for _ in range(steps):
         image = product(direction)  # (T, P)
         curvature = (direction * image).sum(1, keepdim=True)
-        goes_on = (squared > TINY) & (curvature > 0)
-        alpha = torch.where(goes_on, squared / torch.where(goes_on, curvature, 1), 0)  # (T, 1)
+        is_resumed = (squared > TINY) & (curvature > 0)
+        alpha = torch.where(is_resumed, squared / torch.where(is_resumed, curvature, 1), 0)  # (T, 1)
         x = x + alpha * direction
         residual = residual - alpha * image
         following = residual.square().sum(1, keepdim=True)
-        beta = torch.where(goes_on, following / torch.where(goes_on, squared, 1), 0)
-        direction, squared = residual + beta * direction, torch.where(goes_on, following, 0)
+        beta = torch.where(is_resumed, following / torch.where(is_resumed, squared, 1), 0)
+        direction, squared = residual + beta * direction, torch.where(is_resumed, following, 0)
     return x

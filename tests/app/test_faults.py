@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from app.checkpoints.file import load_whole
+from app.checkpoints.file import load_sound
 from app.runs.throughput import Throughput
 from tests.chaos.comparison import differences
 
@@ -74,7 +74,7 @@ def test_disk_full_while_checkpointing_keeps_the_one_before_and_goes_on_later(ru
     assert kept
     assert not [name for name in kept if name.endswith(".part")]
     for name in kept:
-        assert load_whole(Path("kept/maml_glyphs_5w1s/0/checkpoints") / name)["global_step"] > 0
+        assert load_sound(Path("kept/maml_glyphs_5w1s/0/checkpoints") / name)["global_step"] > 0
     assert run("fit", *arguments, "--trainer.default_root_dir=whole").code == 0
     assert differences(RUN, WHOLE) == []
 

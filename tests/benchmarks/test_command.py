@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import results_file
+from benchmarks import measurements_file
 from benchmarks.__main__ import main
 
 
@@ -25,7 +25,7 @@ def test_bad_input_is_one_line_and_writes_nothing(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(results_file, "RESULTS", tmp_path)
+    monkeypatch.setattr(measurements_file, "RESULTS", tmp_path)
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert str(ended.value).startswith(str(code))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import render, results_file
+from benchmarks import measurements_file, render
 from benchmarks.__main__ import SECTIONS
 from benchmarks.table import Row, shown
 
@@ -25,7 +25,7 @@ def fill(folder: Path) -> None:
         {"varied": "n_tasks", "time_exponent": 1.5},
     ]
     for section, rows in (("growth", growth), ("outer_step", steps)):
-        results_file.merge(folder / "cpu-2.json", {"name": "cpu-2", "cores": 2}, {"commit": "abc"}, section, rows)
+        measurements_file.merge(folder / "cpu-2.json", {"name": "cpu-2", "cores": 2}, {"commit": "abc"}, section, rows)
 
 
 @pytest.fixture

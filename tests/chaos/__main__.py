@@ -17,7 +17,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from app.checkpoints.file import load_whole
+from app.checkpoints.file import load_sound
 from tests.chaos.comparison import differences
 from tests.chaos.job import Job
 
@@ -80,7 +80,7 @@ def _killed(job: Job, folder: Path, kind: str, about: float, draw: random.Random
     if not alive and any(job.codes.values()):
         raise SystemExit(f"a start failed with {job.codes}\n{_tail(folder)}")
     for path in folder.glob("runs/*/*/checkpoints/last.ckpt"):
-        load_whole(path)
+        load_sound(path)
     return alive
 
 

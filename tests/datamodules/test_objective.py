@@ -42,7 +42,7 @@ def test_answers_are_probabilities_or_the_value_itself() -> None:
 
 
 def test_objectives_say_how_they_are_scored() -> None:
-    assert {name: (o.score_name, o.direction, o.is_share) for name, o in OBJECTIVES.items()} == {
+    assert {name: (o.score_name, o.direction, o.is_fraction) for name, o in OBJECTIVES.items()} == {
         "classification": ("accuracy", "max", True),
         "regression": ("mse", "min", False),
     }

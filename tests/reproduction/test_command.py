@@ -38,7 +38,7 @@ def in_a_while(do: Callable[[], None], when: Path) -> threading.Thread:
     return thread
 
 
-def test_a_cell_is_trained_tested_and_written(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_experiment_is_trained_tested_and_written(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (checkout / "images").mkdir()
     assert ended("maml_omniglot_5w1s", "--seeds", "3", "--iterations", "600", "--data", "images") == 0
     calls = (checkout / "calls").read_text().splitlines()
@@ -53,7 +53,7 @@ def test_a_cell_is_trained_tested_and_written(checkout: Path, capsys: pytest.Cap
     assert (run["tested_iteration"], run["commit"], run["versions"]) == (300, "abc", {"torch": "2.11.0"})
     assert run["validation"] == [[500, 0.8], [1000, 0.9123]]
     assert run["trained_by"] == [{"commit": "ab"}]
-    assert run["command"] == "make reproduce CELL=maml_omniglot_5w1s SEED=3 ITERATIONS=600"
+    assert run["command"] == "make reproduce EXPERIMENT=maml_omniglot_5w1s SEED=3 ITERATIONS=600"
     assert run["train_command"].startswith("python train.py fit --config configs/maml_omniglot_5w1s.yaml --seed")
     assert run["test_command"] is None
     assert str(checkout) not in json.dumps(run)
@@ -63,8 +63,8 @@ def test_a_cell_is_trained_tested_and_written(checkout: Path, capsys: pytest.Cap
 
 
 def test_cells_of_one_training_share_it(checkout: Path) -> None:
-    cells = ("protonet_omniglot_20w1s", "protonet_omniglot_5w1s", "protonet_omniglot_lake_5w1s")
-    assert ended(*cells, "--seeds", "0") == 0
+    experiments = ("protonet_omniglot_20w1s", "protonet_omniglot_5w1s", "protonet_omniglot_lake_5w1s")
+    assert ended(*experiments, "--seeds", "0") == 0
     fits = [call for call in (checkout / "calls").read_text().splitlines() if call.startswith("fit")]
     tests = [call for call in (checkout / "calls").read_text().splitlines() if call.startswith("test")]
     assert len(fits) == 2
@@ -85,7 +85,7 @@ def test_what_has_its_result_is_left_alone(checkout: Path, capsys: pytest.Captur
     assert len((checkout / "calls").read_text().splitlines()) == 2
     out = capsys.readouterr().out
     assert "seed 0 has 98.00 +- 0.30 %: this one lies within its interval (+0.10)" in out
-    assert out.splitlines()[-1].startswith("Every cell asked for has its result")
+    assert out.splitlines()[-1].startswith("Every experiment asked for has its result")
 
 
 def test_again_trains_anew_and_is_gone_on_with(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -95,8 +95,8 @@ def test_again_trains_anew_and_is_gone_on_with(checkout: Path, capsys: pytest.Ca
     assert "the same command without --again goes on with them" in capsys.readouterr().out
     (checkout / "slow").unlink()
     assert ended("maml_omniglot_5w1s", "--seeds", "1") == 0
-    first, again, goes_on = (checkout / "calls").read_text().splitlines()
-    assert first == goes_on == f"{again} --resume auto"
+    first, again, is_resumed = (checkout / "calls").read_text().splitlines()
+    assert first == is_resumed == f"{again} --resume auto"
     assert len(json.loads((checkout / "results/maml_omniglot_5w1s.json").read_text())["runs"]) == 1
 
 
@@ -176,8 +176,8 @@ def test_a_stopped_command_is_told_from_a_failed_one(checkout: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("maml_omnigolt_5w1s",), "there is no cell maml_omnigolt_5w1s; did you mean maml_omniglot_5w1s?"),
-        (("x",), "there is no cell x; ARGS=--list names all"),
+        (("maml_omnigolt_5w1s",), "there is no experiment maml_omnigolt_5w1s; did you mean maml_omniglot_5w1s?"),
+        (("x",), "there is no experiment x; ARGS=--list names all"),
         (("--seeds", "x"), "argument --seeds: invalid int value: 'x'"),
         (("--minutes", "nan"), "MINUTES must be above 0, got nan"),
         (("--iterations", "0"), "ITERATIONS must be above 0, got 0"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from app.checkpoints.file import load_whole
+from app.checkpoints.file import load_sound
 from app.user_classes.answer import Answer
 from app.user_classes.answers import contradiction
 from app.user_classes.calibration import BINS, KEY, Calibration, calibration_of, stored_calibration
@@ -24,21 +24,21 @@ def test_the_threshold_can_be_set(protonet: Path, run, task: Path, below: str, u
 
 def test_the_best_checkpoint_carries_its_calibration(protonet: Path):
     (best,) = (protonet / "checkpoints").glob("best*.ckpt")
-    calibration = stored_calibration(load_whole(best))
+    calibration = stored_calibration(load_sound(best))
     assert calibration is not None
     assert (calibration.n_tasks, calibration.n_way, calibration.k_shot) == (40, 5, 1)
     assert sum(calibration.right) + sum(calibration.wrong) == 40 * 5 * 3
     accuracy = sum(calibration.right) / (40 * 5 * 3)
     val = json.loads((protonet / "results.json").read_text())
     assert abs(accuracy - val["accuracy"]) < 0.15
-    assert stored_calibration(load_whole(protonet / "checkpoints" / "last.ckpt")) is None
+    assert stored_calibration(load_sound(protonet / "checkpoints" / "last.ckpt")) is None
 
 
 def test_the_calibration_fits_the_users_task_where_the_data_are_here(protonet: Path, run, task: Path, tmp_path: Path):
     here = predict(run, str(protonet), task)
     assert "4-way 1-shot validation tasks" in here.out
     (best,) = (protonet / "checkpoints").glob("best*.ckpt")
-    checkpoint = load_whole(best)
+    checkpoint = load_sound(best)
     checkpoint["datamodule_hyper_parameters"] |= {
         "_class_path": "datamodules.Omniglot",
         "root": str(tmp_path / "none"),
@@ -58,7 +58,7 @@ def test_the_calibration_fits_the_users_task_where_the_data_are_here(protonet: P
 def altered(protonet: Path, path: Path, **calibration: object) -> str:
     """The best checkpoint with another calibration, for a task of four ways and one shot."""
     (best,) = (protonet / "checkpoints").glob("best*.ckpt")
-    checkpoint = load_whole(best)
+    checkpoint = load_sound(best)
     checkpoint[KEY] |= {"n_way": 4, "k_shot": 1, **calibration}
     torch.save(checkpoint, path)
     return str(path)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from app.checkpoints.file import load_whole
+from app.checkpoints.file import load_sound
 from app.user_classes.answer import Answer
 from app.user_classes.answers import summary
 from app.user_classes.likeness import KEY, Likeness, likeness_of_run, measure_likeness, stored_likeness
@@ -37,7 +37,7 @@ def best_of(protonet: Path) -> Path:
 
 
 def test_the_checkpoint_carries_what_likeness_is_measured_by(protonet: Path):
-    likeness = stored_likeness(load_whole(best_of(protonet)))
+    likeness = stored_likeness(load_sound(best_of(protonet)))
     assert likeness is not None
     assert likeness.n_tasks == 40
     assert len(likeness.distances) == 40 * 5 * 3
@@ -121,7 +121,7 @@ def test_noise_is_unsure_with_its_reason_and_characters_are_not(protonet: Path, 
 
 
 def test_an_older_checkpoint_is_measured_where_the_data_are(protonet: Path, run, task: Path, tmp_path: Path):
-    checkpoint = load_whole(best_of(protonet))
+    checkpoint = load_sound(best_of(protonet))
     del checkpoint[KEY]
     torch.save(checkpoint, tmp_path / "older.ckpt")
     ended = predict(run, str(tmp_path / "older.ckpt"), task)
@@ -132,7 +132,7 @@ def test_an_older_checkpoint_is_measured_where_the_data_are(protonet: Path, run,
 def test_without_the_data_the_column_is_empty_and_that_is_said(
     protonet: Path, run, task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    checkpoint = load_whole(best_of(protonet))
+    checkpoint = load_sound(best_of(protonet))
     del checkpoint[KEY]
     torch.save(checkpoint, tmp_path / "older.ckpt")
     monkeypatch.setattr(

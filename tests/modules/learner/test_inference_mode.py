@@ -31,7 +31,7 @@ SHORT: dict[str, dict[str, Any]] = {
     "IMAML": {"inner_steps": 2},
     "LEO": {"latent_steps": 2, "finetuning_steps": 1},
     "MAMLPlusPlus": {"inner_steps": 2},
-    "PreTrained": {"eval_inner_steps": 2},
+    "JointTraining": {"eval_inner_steps": 2},
     "Reptile": {"eval_inner_steps": 2},
 }
 

@@ -7,7 +7,7 @@ import torch
 
 from datamodules import Sinusoid
 from datamodules.settings import Evaluation
-from modules import MLP, FromScratch, Learner, OuterLoop, PreTrained
+from modules import MLP, FromScratch, JointTraining, Learner, OuterLoop
 from tests.every_learner import LEARNERS
 from tests.learnable_images import TwoBlocks, make_data
 from tests.training_runs import make_trainer
@@ -41,7 +41,7 @@ def sine_waves() -> Sinusoid:
 
 def test_those_of_gradients_are_all_there() -> None:
     names = {kind.__name__ for kind in OF_FUNCTIONS}
-    assert names >= EXTRA.keys() | {"PreTrained", "FromScratch"}
+    assert names >= EXTRA.keys() | {"JointTraining", "FromScratch"}
     assert {"ProtoNet", "LEO", "FineTunedProtoNet"}.isdisjoint(names)
 
 
@@ -71,5 +71,5 @@ def test_learners_of_classes_refuse_functions(kind: type[Learner]) -> None:
 
 
 def test_pre_training_refuses_classes() -> None:
-    with pytest.raises(ValueError, match=r"PreTrained is a method of regression, but .* tasks are classification"):
-        make_trainer(max_steps=1).fit(PreTrained(3, TwoBlocks()), datamodule=make_data())
+    with pytest.raises(ValueError, match=r"JointTraining is a method of regression, but .* tasks are classification"):
+        make_trainer(max_steps=1).fit(JointTraining(3, TwoBlocks()), datamodule=make_data())

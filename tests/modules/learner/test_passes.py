@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from modules import ANIL, ESMAML, LEO, MAML, Conv4, FromScratch, Learner, OuterLoop, PreTrained, ProtoNet, Reptile
+from modules import ANIL, ESMAML, LEO, MAML, Conv4, FromScratch, JointTraining, Learner, OuterLoop, ProtoNet, Reptile
 from modules.functional.tasks.layout import choose_chunk
 from modules.learner.passes import Pass, Passes
 from modules.learner.task_chunks import choose_strategy, passes_of_one_task
@@ -128,7 +128,7 @@ def test_mini_batches_cost_what_they_hold(training: bool, inner_batch_size: int)
     assert passes.features == (inner_batch_size + Q) * (BODY + HEAD)
 
 
-@pytest.mark.parametrize("kind", [FromScratch, PreTrained])
+@pytest.mark.parametrize("kind", [FromScratch, JointTraining])
 def test_evaluation_has_steps_of_its_own(kind: Callable[..., Learner]) -> None:
     learner = kind(3, TwoBlocks())
     assert passes_of(learner.train()).features <= passes_of(learner.eval()).features == (S + Q) * (BODY + HEAD)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from datamodules.episode import Episode, Task
 from datamodules.objective import REGRESSION
-from modules import MLP, FromScratch, OuterLoop, PreTrained
+from modules import MLP, FromScratch, JointTraining, OuterLoop
 from tests.learnable_images import TwoBlocks, arrays, make_episode
 from tests.scored_tasks import score_tasks
 
@@ -56,7 +56,7 @@ def curves(n_tasks: int) -> Episode:
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_pre_training_is_ordinary_training_on_all_examples(strategy: str) -> None:
     torch.manual_seed(0)
-    learner = PreTrained(1, MLP(), outer=OuterLoop(task_strategy=strategy)).double()  # type: ignore[arg-type]
+    learner = JointTraining(1, MLP(), outer=OuterLoop(task_strategy=strategy)).double()  # type: ignore[arg-type]
     learner.objective = REGRESSION
     network, episode = copy.deepcopy(learner.network), curves(3)
     x, y = torch.cat([episode.task.x, episode.query_x], 1), torch.cat([episode.task.y, episode.query_y], 1)
@@ -71,7 +71,7 @@ def test_pre_training_is_ordinary_training_on_all_examples(strategy: str) -> Non
 
 def test_a_pre_trained_network_is_fine_tuned_in_evaluation() -> None:
     torch.manual_seed(0)
-    learner, episode = PreTrained(1, MLP(), eval_inner_lr=0.1, eval_inner_steps=3).double().eval(), curves(2)
+    learner, episode = JointTraining(1, MLP(), eval_inner_lr=0.1, eval_inner_steps=3).double().eval(), curves(2)
     learner.objective = REGRESSION
     scores = score_tasks(learner, episode, both_protocols=True)
     for t in range(2):

@@ -1,4 +1,4 @@
-"""results/CELL.json: a record for each seed and number of iterations, written by the program alone."""
+"""results/EXPERIMENT.json: a record for each seed and number of iterations, written by the program alone."""
 
 import fcntl
 import json
@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from app.files.atomic_file import write_whole
+from app.files.atomic_file import write_atomically
 from app.process.errors import UsageError
-from reproduction.cells import Cell
-from reproduction.result import Result
+from reproduction.experiments import Experiment
+from reproduction.record import Result
 from reproduction.shipped import shipped_hash
 
 RESULTS = Path("results")
@@ -20,18 +20,18 @@ NEEDED = {"seed", "accuracy", "ci95", "transductive", "n_tasks", "iterations", "
 NEEDED |= {"iterations_of_protocol", "validation", "trained_by", "jobs", "commit", "shipped_configuration", "command"}
 
 
-def path_of(cell: Cell, folder: Path) -> Path:
-    """The cell's file; that of a variant lies in a folder of its own."""
-    return (folder / "ablations" if cell.base else folder) / f"{cell.name}.json"
+def path_of(experiment: Experiment, folder: Path) -> Path:
+    """The experiment's file; that of a variant lies in a folder of its own."""
+    return (folder / "ablations" if experiment.base else folder) / f"{experiment.name}.json"
 
 
-def load(cell: Cell, folder: Path) -> list[Result]:
-    """All of a cell's records, the longest training first, then by seed; none where there is no file.
+def load(experiment: Experiment, folder: Path) -> list[Result]:
+    """All of an experiment's records, the longest training first, then by seed; none where there is no file.
 
     Raises:
         UsageError: If the file is not one that the program wrote.
     """
-    path = path_of(cell, folder)
+    path = path_of(experiment, folder)
     try:
         runs = json.loads(path.read_text("utf-8"))["runs"]
         if missing := {name for run in runs for name in NEEDED - run.keys()}:
@@ -43,49 +43,51 @@ def load(cell: Cell, folder: Path) -> list[Result]:
         raise UsageError(f"{path} is not what `make reproduce` writes: remove it, or take it from git") from error
 
 
-def load_valid(cell: Cell, folder: Path) -> list[Result]:
-    """A cell's records by the settings that it has now; those by others are of another experiment."""
-    return [run for run in load(cell, folder) if run["shipped_configuration"] == shipped_hash(cell)]
+def load_valid(experiment: Experiment, folder: Path) -> list[Result]:
+    """An experiment's records by the settings that it has now; those by others are of another experiment."""
+    return [run for run in load(experiment, folder) if run["shipped_configuration"] == shipped_hash(experiment)]
 
 
-def has(cell: Cell, seed: int, iterations: int, folder: Path) -> bool:
+def has(experiment: Experiment, seed: int, iterations: int, folder: Path) -> bool:
     """Whether there is a record by the present settings."""
-    return any(_is_of(run, seed, iterations) for run in load_valid(cell, folder))
+    return any(_is_of(run, seed, iterations) for run in load_valid(experiment, folder))
 
 
-def others_of(cell: Cell, result: Result, folder: Path) -> list[Result]:
+def others_of(experiment: Experiment, result: Result, folder: Path) -> list[Result]:
     """The records of other seeds, by the same settings and as long."""
-    known = load_valid(cell, folder)
+    known = load_valid(experiment, folder)
     return [r for r in known if r["iterations_asked"] == result["iterations_asked"] and r["seed"] != result["seed"]]
 
 
-def add(cell: Cell, result: Result, folder: Path) -> Path:
-    """Puts a record into its cell's file, in place of the one with the same seed and iterations.
+def add(experiment: Experiment, result: Result, folder: Path) -> Path:
+    """Puts a record into its experiment's file, in place of the one with the same seed and iterations.
 
     Returns:
         The file.
     """
-    path = path_of(cell, folder)
+    path = path_of(experiment, folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     with _locked(path.parent):
-        others = [run for run in load(cell, folder) if not _is_of(run, result["seed"], result["iterations_asked"])]
-        _write(cell, [*others, result], folder)
+        others = [
+            run for run in load(experiment, folder) if not _is_of(run, result["seed"], result["iterations_asked"])
+        ]
+        _write(experiment, [*others, result], folder)
     return path
 
 
-def remove(cell: Cell, seed: int, iterations: int, folder: Path) -> None:
-    """Takes a record out of its cell's file, if it is there."""
-    path = path_of(cell, folder)
+def remove(experiment: Experiment, seed: int, iterations: int, folder: Path) -> None:
+    """Takes a record out of its experiment's file, if it is there."""
+    path = path_of(experiment, folder)
     if path.is_file():
         with _locked(path.parent):
-            _write(cell, [run for run in load(cell, folder) if not _is_of(run, seed, iterations)], folder)
+            _write(experiment, [run for run in load(experiment, folder) if not _is_of(run, seed, iterations)], folder)
 
 
-def _write(cell: Cell, runs: list[Result], folder: Path) -> None:
+def _write(experiment: Experiment, runs: list[Result], folder: Path) -> None:
     runs = sorted(runs, key=lambda run: (-run["iterations_asked"], run["seed"]))
-    text = json.dumps({"cell": cell.name, "runs": runs}, indent=1)
+    text = json.dumps({"experiment": experiment.name, "runs": runs}, indent=1)
     pairs_in_a_line = re.sub(r"\[\s+([\d.]+),\s+([\d.]+)\s+\]", r"[\1, \2]", text)
-    write_whole(path_of(cell, folder), pairs_in_a_line + "\n")
+    write_atomically(path_of(experiment, folder), pairs_in_a_line + "\n")
 
 
 def _is_of(run: Result, seed: int, iterations: int) -> bool:

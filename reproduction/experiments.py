@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 Kind = Literal["transductive", "inductive"]
-SEEDS = (0, 1, 2)  # of 5-way 1-shot cells; of the others the first
+SEEDS = (0, 1, 2)  # of 5-way 1-shot experiments; of the others the first
 
 
 class Published(NamedTuple):
@@ -22,8 +22,8 @@ class Published(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One cell of a table: a training, and the test that gives its figure.
+class Experiment:
+    """One experiment of a table: a training, and the test that gives its figure.
 
     Args:
         name: METHOD_DATASET_WAYSHOT.
@@ -31,10 +31,10 @@ class Cell:
         config: Stem of the file in configs/ that trains.
         published: The paper's figures; none for what no paper reports.
         options: Of the training, beside its configuration.
-        test_options: Of a test of its own, of the weights that another cell's training leaves; None: the test at the
-            end of the training.
+        test_options: Of a test of its own, of the weights that another experiment's training leaves; None: the test at
+            the end of the training.
         remark: What the configuration's head does not say of it.
-        base: The cell that this one is a variant of, for an ablation.
+        base: The experiment that this one is a variant of, for an ablation.
     """
 
     name: str
@@ -85,39 +85,45 @@ OTHER_CHARACTERS = {
 }
 
 
-def _trained_alone(method: str, name: str, figures: dict[str, tuple[Published, ...]]) -> list[Cell]:
-    return [Cell(f"{name}_omniglot_{task}", method, f"{name}_omniglot_{task}", of) for task, of in figures.items()]
+def _trained_alone(method: str, name: str, figures: dict[str, tuple[Published, ...]]) -> list[Experiment]:
+    return [
+        Experiment(f"{name}_omniglot_{task}", method, f"{name}_omniglot_{task}", of) for task, of in figures.items()
+    ]
 
 
-def _reptile() -> list[Cell]:
-    cells = []
+def _reptile() -> list[Experiment]:
+    experiments = []
     for task, figures in _REPTILE.items():
         config = f"reptile_omniglot_{task.replace('5s', '1s')}"
         own_test = None if task.endswith("1s") else ("--data.evaluation.k_shot", "5")
         published = figures + _REPTILE_TRANSDUCTIVE[task]
-        cells.append(Cell(f"reptile_omniglot_{task}", "Reptile", config, published, (), own_test, ONE_META_TRAINING))
-    return cells
+        experiments.append(
+            Experiment(f"reptile_omniglot_{task}", "Reptile", config, published, (), own_test, ONE_META_TRAINING)
+        )
+    return experiments
 
 
-def _protonet() -> list[Cell]:
+def _protonet() -> list[Experiment]:
     """The paper's split, and Lake's with its harder tasks within an alphabet, which share a training."""
-    cells = []
+    experiments = []
     for task, figures in _PROTONET.items():
         way, shot = task.split("w")
         config, ways = f"protonet_omniglot_5w{shot}", ("--data.evaluation.n_way", way)
         own_test = None if way == "5" else ways
-        cells.append(Cell(f"protonet_omniglot_{task}", "ProtoNet", config, figures, (), own_test, ONE_TRAINING))
+        experiments.append(
+            Experiment(f"protonet_omniglot_{task}", "ProtoNet", config, figures, (), own_test, ONE_TRAINING)
+        )
         for name, split in OTHER_CHARACTERS.items():
             test = None if (way, name) == ("5", "lake") else (*split, *ways)
-            cells.append(
-                Cell(f"protonet_omniglot_{name}_{task}", "ProtoNet", config, (), OTHER_CHARACTERS["lake"], test)
+            experiments.append(
+                Experiment(f"protonet_omniglot_{name}_{task}", "ProtoNet", config, (), OTHER_CHARACTERS["lake"], test)
             )
-    return cells
+    return experiments
 
 
-CELLS: dict[str, Cell] = {
-    cell.name: cell
-    for cell in [
+EXPERIMENTS: dict[str, Experiment] = {
+    experiment.name: experiment
+    for experiment in [
         *_trained_alone("MAML", "maml", _MAML),
         *_trained_alone("FOMAML", "fomaml", _FOMAML),
         *_reptile(),

@@ -1,4 +1,4 @@
-"""What one test found, as a cell's file keeps it, and how it stands beside the paper."""
+"""What one test found, as an experiment's file keeps it, and how it stands beside the paper."""
 
 import csv
 import datetime
@@ -12,7 +12,7 @@ import yaml
 
 from app.checkpoints.what_is_trained import what_is_trained
 from app.runs.folder import LAST, RunFolder
-from reproduction.cells import Cell, Kind, Published
+from reproduction.experiments import Experiment, Kind, Published
 from reproduction.shipped import digits_of, iterations_of, shipped_hash
 from reproduction.training import Training, what_tests
 
@@ -26,14 +26,16 @@ NEUTRAL = ("matmul_precision", "highest")  # a default that a configuration may 
 NOT_THE_PROTOCOL = ("seed_everything", "episode_picture", "answers", "verbose")
 
 
-def make_result(cell: Cell, training: Training, trained_in: RunFolder, tested_in: RunFolder, jobs: int) -> Result:
-    """The record of a cell.
+def make_result(
+    experiment: Experiment, training: Training, trained_in: RunFolder, tested_in: RunFolder, jobs: int
+) -> Result:
+    """The record of an experiment.
 
     Args:
-        cell: What was reproduced.
+        experiment: What was reproduced.
         training: What was trained.
         trained_in: The training's run.
-        tested_in: The test's; the same one where the cell has no test of its own.
+        tested_in: The test's; the same one where the experiment has no test of its own.
         jobs: Trainings at once, which share the machine.
 
     Raises:
@@ -63,9 +65,9 @@ def make_result(cell: Cell, training: Training, trained_in: RunFolder, tested_in
         "versions": versions,
         "trained_by": trained["trained_by"],
         "configuration": configuration_hash(*dict.fromkeys([trained_in.config, tested_in.config])),
-        "shipped_configuration": shipped_hash(cell),
+        "shipped_configuration": shipped_hash(experiment),
         "protocol": tested["protocol"],
-        **_commands(cell, training, _checkpoint_of(trained)),
+        **_commands(experiment, training, _checkpoint_of(trained)),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
     }
 
@@ -97,10 +99,10 @@ def configuration_hash(*files: Path) -> str:
     return digits_of(kept)
 
 
-def reproduce_command(cell: Cell, training: Training) -> str:
+def reproduce_command(experiment: Experiment, training: Training) -> str:
     """What makes the result again."""
     length = "" if training.iterations is None else f" ITERATIONS={training.iterations}"
-    return f"make reproduce CELL={cell.name} SEED={training.seed}{length}"
+    return f"make reproduce EXPERIMENT={experiment.name} SEED={training.seed}{length}"
 
 
 def shown(arguments: list[str]) -> str:
@@ -161,11 +163,11 @@ def _scores(tested: Result) -> Result:
     return {name: tested[name] for name in names if name in tested}
 
 
-def _commands(cell: Cell, training: Training, checkpoint: str) -> Result:
+def _commands(experiment: Experiment, training: Training, checkpoint: str) -> Result:
     """What makes the result again, and what of train.py that runs; test_command is None where the training tests."""
-    own_test = None if cell.test_options is None else what_tests(cell, f"RUN/checkpoints/{checkpoint}")
+    own_test = None if experiment.test_options is None else what_tests(experiment, f"RUN/checkpoints/{checkpoint}")
     return {
-        "command": reproduce_command(cell, training),
+        "command": reproduce_command(experiment, training),
         "train_command": shown(training.what_trains()),
         "test_command": own_test and shown(own_test),
     }

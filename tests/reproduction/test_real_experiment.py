@@ -1,4 +1,4 @@
-"""A cell on the real Omniglot, where QUICKSTUDY_DATA holds it: the shortest of trainings, whole and in two parts."""
+"""An experiment on the real Omniglot, where QUICKSTUDY_DATA holds it: the shortest training, whole and in two parts."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from app.files.data_folder import data_folder
 from reproduction import training
 from reproduction.__main__ import main
 
-CELL = "maml_mlp_omniglot_5w1s"
+EXPERIMENT = "maml_mlp_omniglot_5w1s"
 SAME = ("accuracy", "ci95", "accuracy_inductive", "iterations", "tested_iteration", "configuration", "n_tasks")
 
 pytestmark = pytest.mark.skipif(
@@ -27,18 +27,18 @@ def reproduced(folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -
     monkeypatch.setenv("WANDB_MODE", "disabled")
     monkeypatch.setattr(training, "RUNS", folder / "runs")
     try:
-        main([CELL, "--seeds", "0", "--results", str(folder / "results"), *arguments])
+        main([EXPERIMENT, "--seeds", "0", "--results", str(folder / "results"), *arguments])
     except SystemExit as ended:
         return int(ended.code or 0)
     return 0
 
 
 def record_in(folder: Path) -> dict[str, object]:
-    (run,) = json.loads((folder / "results" / f"{CELL}.json").read_text())["runs"]
+    (run,) = json.loads((folder / "results" / f"{EXPERIMENT}.json").read_text())["runs"]
     return run
 
 
-def test_a_cell_is_trained_and_tested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_experiment_is_trained_and_tested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert reproduced(tmp_path, monkeypatch, "--iterations", "2") == 0
     run = record_in(tmp_path)
     assert 0.2 < float(str(run["accuracy"])) < 0.9
@@ -66,6 +66,6 @@ def test_a_training_in_two_parts_is_the_whole_one(tmp_path: Path, monkeypatch: p
     assert not (parts / "results").exists()
     assert reproduced(parts, monkeypatch, "--iterations", "60") == 0  # a run that was meant to be longer is another one
     assert reproduced(parts, monkeypatch, "--iterations", "100") == 0
-    runs = json.loads((parts / "results" / f"{CELL}.json").read_text())["runs"]
+    runs = json.loads((parts / "results" / f"{EXPERIMENT}.json").read_text())["runs"]
     assert [run["iterations"] for run in runs] == [100, 60]
     assert {name: runs[0][name] for name in SAME} == {name: record_in(whole)[name] for name in SAME}

@@ -44,7 +44,7 @@ class Evaluated(Protocol):
     run_files: RunFiles
 
 
-def report(evaluated: Evaluated, split: str, checkpoint: str | None) -> None:
+def conclude(evaluated: Evaluated, split: str, checkpoint: str | None) -> None:
     """Writes and prints what an evaluation found; where it was not one, or nothing was scored, it writes nothing.
 
     Args:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from app.checkpoints.continuation import SAME_RUN, Beginning, Training, beginning_of, unexpected_length
-from app.checkpoints.resumption import find_runs
+from app.checkpoints.resumable_runs import find_runs
+from app.checkpoints.resume_decision import SAME_RUN, Beginning, Training, beginning_of, unexpected_length
 
 CONFIG: dict[str, Any] = {
     "seed_everything": 0,

@@ -12,7 +12,7 @@ from modules.learner.outer_loop import OuterLoop
 from modules.learner.settings import check_positive
 
 
-class PreTrained(GradientLearner):
+class JointTraining(GradientLearner):
     """Fits one function to the examples of all tasks, and in evaluation fine-tunes it on the support set.
 
     A baseline of regression: where tasks disagree it learns their mean. Given what tells the tasks apart as an input

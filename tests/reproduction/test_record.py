@@ -1,4 +1,4 @@
-"""How a figure stands beside a paper's, and what the cells' files keep."""
+"""How a figure stands beside a paper's, and what the experiments' files keep."""
 
 import json
 from multiprocessing import get_context
@@ -8,17 +8,17 @@ import pytest
 
 from app.process.errors import UsageError
 from app.runs.folder import RunFolder
-from reproduction import result_files
-from reproduction.cells import CELLS, Published
-from reproduction.result import configuration_hash, is_whole, score_of, verdict
+from reproduction import record_files
+from reproduction.experiments import EXPERIMENTS, Published
+from reproduction.record import configuration_hash, is_whole, score_of, verdict
 from reproduction.training import Training
 
-CELL = CELLS["maml_omniglot_5w1s"]
+EXPERIMENT = EXPERIMENTS["maml_omniglot_5w1s"]
 
 
 def record(seed: int = 0, asked: int = 60000, accuracy: float = 0.98) -> dict[str, object]:
     known = {"seed": seed, "iterations_asked": asked, "iterations_of_protocol": 60000, "accuracy": accuracy}
-    return dict.fromkeys(result_files.NEEDED) | known
+    return dict.fromkeys(record_files.NEEDED) | known
 
 
 @pytest.mark.parametrize(
@@ -53,21 +53,21 @@ def test_a_training_that_stopped_by_itself_is_whole() -> None:
 
 def test_a_record_takes_the_place_of_its_like_alone(tmp_path: Path) -> None:
     for seed, asked in ((1, 600), (0, 600), (0, 60000)):
-        path = result_files.add(CELL, record(seed, asked), tmp_path)
-    result_files.add(CELL, record(0, 600, accuracy=0.5), tmp_path)
-    runs = result_files.load(CELL, tmp_path)
+        path = record_files.add(EXPERIMENT, record(seed, asked), tmp_path)
+    record_files.add(EXPERIMENT, record(0, 600, accuracy=0.5), tmp_path)
+    runs = record_files.load(EXPERIMENT, tmp_path)
     assert [(run["iterations_asked"], run["seed"], run["accuracy"]) for run in runs] == [
         (60000, 0, 0.98),
         (600, 0, 0.5),
         (600, 1, 0.98),
     ]
     assert path == tmp_path / "maml_omniglot_5w1s.json"
-    assert json.loads(path.read_text())["cell"] == "maml_omniglot_5w1s"
+    assert json.loads(path.read_text())["experiment"] == "maml_omniglot_5w1s"
 
 
 def add_many(folder: Path, first: int) -> None:
     for seed in range(first, first + 20):
-        result_files.add(CELL, record(seed), folder)
+        record_files.add(EXPERIMENT, record(seed), folder)
 
 
 def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
@@ -76,20 +76,20 @@ def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
         process.start()
     for process in processes:
         process.join()
-    assert [run["seed"] for run in result_files.load(CELL, tmp_path)] == list(range(60))
+    assert [run["seed"] for run in record_files.load(EXPERIMENT, tmp_path)] == list(range(60))
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"runs": 3}', '{"runs": [3]}', '{"runs": [{"seed": 0}]}', "{"])
 def test_a_file_of_something_else_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "maml_omniglot_5w1s.json").write_text(content)
     with pytest.raises(UsageError, match=r"maml_omniglot_5w1s\.json is not what `make reproduce` writes"):
-        result_files.load(CELL, tmp_path)
+        record_files.load(EXPERIMENT, tmp_path)
 
 
 def test_more_iterations_than_there_are_is_refused() -> None:
     with pytest.raises(UsageError, match="takes 60,000 iterations: ITERATIONS must not be above, got 60,001"):
-        Training.of(CELL, 0, 60001)
-    assert Training.of(CELL, 0, 60000) == Training.of(CELL, 0, None)
+        Training.of(EXPERIMENT, 0, 60001)
+    assert Training.of(EXPERIMENT, 0, 60000) == Training.of(EXPERIMENT, 0, None)
 
 
 def run_with(folder: Path, config: str) -> RunFolder:

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from app.checkpoints.configuration import read_checkpoint
-from app.checkpoints.continuation import is_same_run
 from app.checkpoints.file import DamagedCheckpointError
+from app.checkpoints.resume_decision import is_same_run
 from app.process.errors import UsageError
 from app.runs.folder import LAST, RunFolder, configuration_of, runs
 
