@@ -21,6 +21,7 @@ from modules.learner.outer_loop import OuterLoop
 from modules.learner.settings import check_positive
 
 HEADS_STREAM = 1 << 26  # keeps these draws apart from those of tasks, examples, augmentation and other methods
+ORDERS_STREAM = 1 << 27
 MANY_CLASSES = 200  # above which the authors' scale is the larger one
 EPSILON = 1e-5  # added to a feature vector's length
 
@@ -89,8 +90,8 @@ class BaselinePlusPlus(ExampleLearner):
     def adapt(self, params: Variables, task: Task, steps: int) -> Iterator[Adapted]:
         """Fits new rows to the support set's features; a state follows each pass over them."""
         features = self.run(params, "network", task.x)  # (T, S, D)
-        start = task.noise[:, : task.n_way, : self.feature_dim].to(features)  # (T, N, D)
-        keys = task.noise[:, :, self.feature_dim :].transpose(1, 2)  # (T, at least steps, S)
+        rows, keys = task.noise[:, : self.feature_dim], task.noise[:, self.feature_dim :]  # keys (T, at least steps, S)
+        start = rows[..., : task.n_way].transpose(1, 2).to(features)  # (T, N, D)
         batches = keys[:, :steps].argsort(dim=-1, stable=True).split(self.eval_inner_batch_size, dim=-1)
         initial = {"norms": start.norm(dim=-1), "directions": start}
 
@@ -110,15 +111,15 @@ class BaselinePlusPlus(ExampleLearner):
         return self._logits(self.run(params, "network", query_x), state)
 
     def draw_noise(self, task_id: Tensor, n_support: int, steps: int) -> Tensor:
-        """For each class its first row, and for each example its place in each pass: (T, S, D + steps).
+        """For each class its first row, then for each example its place in each pass: (T, D + steps, S).
 
         There are no more classes than examples. Rows begin uniform in +- 1 / sqrt(D), as PyTorch's linear layers do.
+        More steps leave rows and earlier passes as they are, and more examples the rows of the first classes.
         """
-        size = self.feature_dim + steps
-        bits = random_bits(0, HEADS_STREAM, task_id, n_support * size).unflatten(1, (n_support, size))
-        uniform = (bits >> 8).to(torch.float32) * 2.0**-23 - 1  # (T, S, D + steps) in [-1, 1)
-        rows, keys = uniform.split([self.feature_dim, steps], dim=-1)
-        return torch.cat([rows / self.feature_dim**0.5, keys], dim=-1)
+        size = self.feature_dim
+        rows = uniform_numbers(random_bits(0, HEADS_STREAM, task_id, n_support * size)).unflatten(1, (n_support, size))
+        keys = uniform_numbers(random_bits(0, ORDERS_STREAM, task_id, steps * n_support))
+        return torch.cat([rows.transpose(1, 2) / size**0.5, keys.unflatten(1, (steps, n_support))], dim=1)
 
     def _scale_for(self, n_classes: int) -> float:
         if self.scale is not None:
@@ -147,6 +148,16 @@ class CosineHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Features (B, D) to logits (B, C)."""
         return scaled_cosines(features, self.norms, self.directions, self.scale)
+
+
+def uniform_numbers(bits: Tensor) -> Tensor:
+    """Random bits (...) in [0, 2**32) as float32 numbers (...) in [-1, 1).
+
+    Example:
+        >>> uniform_numbers(torch.tensor([0, 1 << 31])).tolist()
+        [-1.0, 0.0]
+    """
+    return (bits >> 8).to(torch.float32) * 2.0**-23 - 1
 
 
 @in_full_precision

@@ -32,11 +32,11 @@ def cosine_layer(rows: Tensor) -> nn.Linear:
 def fitted(learner: BaselinePlusPlus, features: Tensor, y: Tensor, noise: Tensor, passes: int) -> nn.Linear:
     """The rows of one task, fitted mini-batch by mini-batch by torch's optimiser."""
     d = features.shape[1]
-    layer = cosine_layer(noise[:3, :d].double())
+    layer = cosine_layer(noise[:d, :3].T.double())
     optimizer = torch.optim.SGD(layer.parameters(), lr=0.01, momentum=0.9, dampening=0.9, weight_decay=0.001)
     unit = features / (features.norm(dim=1, keepdim=True) + 1e-5)
     for step in range(passes):
-        order = noise[:, d + step].argsort(stable=True)
+        order = noise[d + step].argsort(stable=True)
         for start in range(0, len(order), 4):
             chosen = order[start : start + 4]
             optimizer.zero_grad()
@@ -100,8 +100,10 @@ def test_a_checkpoint_keeps_the_size_of_the_head(tmp_path: Path) -> None:
 def test_new_rows_are_the_same_for_a_task_however_many_are_drawn() -> None:
     learner = make().eval()
     noise = learner.draw_noise(torch.arange(6), 5, STEPS)
-    assert noise.shape == (6, 5, learner.feature_dim + STEPS)
+    assert noise.shape == (6, learner.feature_dim + STEPS, 5)
     assert torch.equal(learner.draw_noise(torch.tensor([4]), 5, STEPS)[0], noise[4])
+    of_more_examples = learner.draw_noise(torch.arange(6), 7, STEPS)
+    assert torch.equal(of_more_examples[:, : learner.feature_dim, :5], noise[:, : learner.feature_dim])
     rows = learner.draw_noise(torch.arange(2000), 1, 0) * learner.feature_dim**0.5  # uniform in [-1, 1)
     assert abs(float(rows.mean())) < 0.01
     assert abs(float(rows.square().mean()) - 1 / 3) < 0.01
