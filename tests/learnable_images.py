@@ -59,7 +59,7 @@ class TwoBlocks(Backbone):
             layers.append(nn.Conv2d(channels, filters, 3, stride=2, padding=1, bias=False))
             layers += [nn.BatchNorm2d(filters, track_running_stats=running_stats), activation()]
         self.layers = nn.Sequential(*layers)
-        self.feature_dim, self.input_shape = filters * 4, (1, 8, 8)
+        self.feature_dim, self.input_shape, self.map_shape = filters * 4, (1, 8, 8), (filters, 2, 2)
 
     def embed(self, images: Tensor) -> Tensor:
         """Images (B, 1, 8, 8) to features (B, D)."""
