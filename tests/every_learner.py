@@ -15,8 +15,8 @@ from torch import Tensor
 
 import modules
 from datamodules import Sinusoid
-from datamodules.base import EpisodeDataModule
 from datamodules.episode import Episode, Task
+from datamodules.episode_data import EpisodeDataModule
 from datamodules.objective import OBJECTIVES
 from datamodules.settings import Evaluation
 from modules import MLP, Learner, OuterLoop

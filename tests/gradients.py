@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import Tensor
 from torch.amp.grad_scaler import GradScaler
 
-from datamodules.base import EpisodeDataModule
+from datamodules.episode_data import EpisodeDataModule
 from modules import Learner
 from tests.training_runs import make_trainer
 
@@ -45,3 +46,11 @@ def gradients_of(learner: Learner, data: EpisodeDataModule, precision: str) -> G
     make_trainer(gradients, max_steps=1, **PRECISIONS[precision]()).fit(learner, datamodule=data)
     assert gradients.before.isfinite().all()
     return gradients
+
+
+def assert_nearly_equal(mixed: Tensor, expected: Tensor) -> None:
+    """Checks flattened gradients of mixed precision against those of float32."""
+    assert mixed.dtype == torch.float32
+    assert not torch.equal(mixed, expected)
+    assert torch.cosine_similarity(mixed, expected, dim=0) > 0.95
+    assert mixed.norm() == pytest.approx(expected.norm().item(), rel=0.06)

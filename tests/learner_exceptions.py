@@ -7,7 +7,7 @@ parts of the contract that do not hold for a learner, each with its reason.
 from dataclasses import dataclass, field
 from typing import Any
 
-from datamodules.augmentation import Augmentation
+from datamodules.images.augmentation import Augmentation
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,7 @@ EXCEPTIONS: dict[str, Exceptions] = {
         of_functions={"inner_lr": 0.02, "inner_steps": 2},
     ),
     "MetaSGD": Exceptions(of_functions={"largest_lr": 0.02}),
-    "Reptile": Exceptions(
-        settings={"inner_lr": 0.01}, of_functions={"inner_lr": 0.01, "eval_inner_steps": 5}
-    ),
+    "Reptile": Exceptions(settings={"inner_lr": 0.01}, of_functions={"inner_lr": 0.01, "eval_inner_steps": 5}),
 }
 
 

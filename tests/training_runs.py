@@ -1,4 +1,4 @@
-"""Short training runs of every method, in one process or as one of two ranks."""
+"""Short training runs of a few methods, in one process or as one of two ranks; tests/every_learner.py has them all."""
 
 import os
 from collections.abc import Callable
@@ -11,21 +11,7 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.strategies import DDPStrategy
 from torch import Tensor
 
-from modules import (
-    ANIL,
-    BOIL,
-    ESMAML,
-    IMAML,
-    LEO,
-    MAML,
-    FromScratch,
-    Learner,
-    MAMLPlusPlus,
-    MetaSGD,
-    OuterLoop,
-    ProtoNet,
-    Reptile,
-)
+from modules import MAML, Learner, OuterLoop, ProtoNet, Reptile
 from tests.learnable_images import TwoBlocks
 
 State = dict[str, Tensor]
@@ -49,52 +35,7 @@ def protonet(**outer: Any) -> ProtoNet:
     return ProtoNet(TwoBlocks(running_stats=True), OuterLoop(**(dict[str, Any](schedule="step", step_size=3) | outer)))
 
 
-def kin_of_maml(kind: type[MAML]) -> Callable[..., MAML]:
-    return lambda **outer: kind(3, TwoBlocks(running_stats=True), 0.1, 2, outer=OuterLoop(**outer))
-
-
-def meta_sgd(**outer: Any) -> MetaSGD:
-    return MetaSGD(3, TwoBlocks(running_stats=True), 0.05, 0.1, 2, outer=OuterLoop(**outer))
-
-
-def maml_plus_plus(**outer: Any) -> MAMLPlusPlus:
-    """All that changes in the course of training changes within six steps."""
-    loop = OuterLoop(**(dict[str, Any](schedule="cosine") | outer))
-    backbone = TwoBlocks(running_stats=True)
-    return MAMLPlusPlus(3, backbone, 0.1, 2, multi_step_loss_steps=5, first_order_steps=2, outer=loop)
-
-
-def imaml(**outer: Any) -> IMAML:
-    return IMAML(3, TwoBlocks(running_stats=True), 0.05, 3, regularisation=10.0, outer=OuterLoop(**outer))
-
-
-def es_maml(**outer: Any) -> ESMAML:
-    backbone = TwoBlocks(running_stats=True, filters=2)
-    return ESMAML(3, backbone, directions=2, inner_directions=2, outer=OuterLoop(**outer))
-
-
-def leo(**outer: Any) -> LEO:
-    """Without dropout, whose draws depend on the chunk."""
-    return LEO(TwoBlocks(running_stats=True), 4, 2, finetuning_steps=2, dropout=0.0, outer=OuterLoop(**outer))
-
-
-def from_scratch(**outer: Any) -> FromScratch:
-    return FromScratch(3, TwoBlocks(running_stats=True), inner_steps=3, outer=OuterLoop(**outer))
-
-
-# Those on which every way of computing is tried, and those built of the same parts, on which a few are.
 METHODS: dict[str, Callable[..., Learner]] = {"maml": maml, "reptile": reptile, "protonet": protonet}
-FURTHER_METHODS: dict[str, Callable[..., Learner]] = {
-    "fomaml": fomaml,
-    "anil": kin_of_maml(ANIL),
-    "boil": kin_of_maml(BOIL),
-    "meta_sgd": meta_sgd,
-    "maml_plus_plus": maml_plus_plus,
-    "imaml": imaml,
-    "es_maml": es_maml,
-    "leo": leo,
-    "from_scratch": from_scratch,
-}
 
 
 def rank() -> int:
@@ -104,7 +45,7 @@ def rank() -> int:
 def make_learner(method: str, seed: int, **outer: Any) -> Learner:
     """Rank 1 begins with other weights than rank 0, which are to be replaced by rank 0's."""
     torch.manual_seed(seed + 1000 * rank())
-    return (METHODS | FURTHER_METHODS)[method](**outer)
+    return (METHODS | {"fomaml": fomaml})[method](**outer)
 
 
 def make_trainer(*callbacks: pl.Callback, **changes: Any) -> pl.Trainer:

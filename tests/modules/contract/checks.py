@@ -8,7 +8,7 @@ from torch import Tensor
 
 from datamodules.episode import Episode, Task
 from modules import Learner
-from modules.classifier import Classifier
+from modules.learner.classifier import Classifier
 
 N_SUPPORT = 6
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from modules import Learner
-from modules.classifier import Classifier
+from modules.learner.classifier import Classifier
 from tests.every_learner import (
     N_WAY,
     OF_IMAGES,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from datamodules.episode import Task
 from modules import MAML, Learner, ProtoNet
-from modules.functional.networks import Variables
+from modules.functional.tasks.networks import Variables
 from tests.every_learner import learners_of, make_small, support_and_queries
 from tests.learnable_images import make_episode
 from tests.modules.contract.checks import (

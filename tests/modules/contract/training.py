@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 
-from datamodules.base import EpisodeDataModule
+from datamodules.episode_data import EpisodeDataModule
 from datamodules.settings import Evaluation
 from modules import Learner
 from tests.every_learner import data_of, make_suited, own_outer

@@ -1,4 +1,4 @@
-"""Classifiers are inductive, for every learner that is exported, and what one computes by hand."""
+"""What classifiers compute, by hand; that they are inductive is in the contract of every learner."""
 
 import pytest
 import torch
@@ -7,52 +7,8 @@ from torch import Tensor, nn
 from modules import MAML, Learner, ProtoNet, Reptile
 from modules.functional.tasks.shared_weights import can_share_a_batch
 from modules.learner.classifier import Classifier
-from tests.every_learner import LEARNERS, N_WAY, make_small, support_and_queries
-from tests.learnable_images import TwoBlocks, make_episode
-
-BOTH_STATISTICS = pytest.mark.parametrize("running_stats", [False, True])
-
-
-@BOTH_STATISTICS
-@pytest.mark.parametrize("kind", LEARNERS)
-def test_other_queries_change_nothing(kind: type[Learner], running_stats: bool) -> None:
-    support, queries = support_and_queries()
-    classifier = Classifier(make_small(kind, running_stats), support)
-    answers = classifier.logits(queries)
-    order = torch.randperm(queries.shape[1], generator=torch.Generator().manual_seed(0))
-    assert torch.equal(classifier.logits(queries), answers)
-    torch.testing.assert_close(classifier.logits(queries[:, order]), answers[:, order], rtol=1e-6, atol=1e-6)
-    twice = classifier.logits(queries.repeat_interleave(2, dim=1))
-    torch.testing.assert_close(twice, answers.repeat_interleave(2, dim=1), rtol=1e-6, atol=1e-6)
-    for size in (1, 5):
-        parts = torch.cat([classifier.logits(part) for part in queries.split(size, dim=1)], dim=1)
-        torch.testing.assert_close(parts, answers, rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(classifier(queries).sum(-1), torch.ones(1, queries.shape[1]))
-
-
-@BOTH_STATISTICS
-@pytest.mark.parametrize("kind", LEARNERS)
-def test_queries_at_once_are_queries_one_by_one(kind: type[Learner], running_stats: bool) -> None:
-    support, queries = support_and_queries()
-    learner = make_small(kind, running_stats)
-    classifier = Classifier(learner, support)
-    expected = []
-    for query in queries.unbind(1):
-        batch = torch.cat([support.x, query.unsqueeze(1)], dim=1) if learner.sees_other_queries else query.unsqueeze(1)
-        with torch.no_grad():
-            expected.append(learner.predict(classifier.params, classifier.state, batch)[:, -1])
-    torch.testing.assert_close(classifier.logits(queries), torch.stack(expected, 1).float(), rtol=1e-5, atol=1e-5)
-
-
-@BOTH_STATISTICS
-@pytest.mark.parametrize("kind", LEARNERS)
-def test_several_tasks_are_tasks_one_by_one(kind: type[Learner], running_stats: bool) -> None:
-    learner, episode = make_small(kind, running_stats), make_episode(3)
-    together = Classifier(learner, episode.task).logits(episode.query_x)
-    for t in range(3):
-        task = episode.tasks(t, t + 1)
-        alone = Classifier(learner, task.task).logits(task.query_x)
-        torch.testing.assert_close(together[t : t + 1], alone, rtol=1e-4, atol=1e-4)
+from tests.every_learner import N_WAY, make_small, support_and_queries
+from tests.learnable_images import TwoBlocks
 
 
 def test_maml_on_unequal_shots_and_fewer_classes_is_gradient_descent_by_hand() -> None:

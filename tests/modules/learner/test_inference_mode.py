@@ -17,33 +17,10 @@ from modules import ANIL, MAML, MLP, Learner, ProtoNet
 from modules.functional.tasks.networks import Variables
 from modules.learner.evaluation import answers_after
 from modules.learner.inference_mode import outside_inference_mode
-from tests.every_learner import LEARNERS
+from tests.every_learner import OF_FUNCTIONS, OF_IMAGES, every, make_small, make_small_of_functions
 from tests.learnable_images import TwoBlocks, make_data, make_episode
 from tests.plain_trainer import plain_trainer
 from tests.training_runs import same, state_of
-
-OF_IMAGES = [kind for kind in LEARNERS if "classification" in kind.objectives]
-OF_FUNCTIONS = [kind for kind in LEARNERS if "regression" in kind.objectives]
-SHORT: dict[str, dict[str, Any]] = {
-    "ESMAML": {"inner_lr": 1e-3, "inner_directions": 2},
-    "FineTunedProtoNet": {"eval_inner_steps": 2},
-    "FromScratch": {"inner_steps": 2},
-    "IMAML": {"inner_steps": 2},
-    "LEO": {"latent_steps": 2, "finetuning_steps": 1},
-    "MAMLPlusPlus": {"inner_steps": 2},
-    "JointTraining": {"eval_inner_steps": 2},
-    "Reptile": {"eval_inner_steps": 2},
-}
-
-
-def make(kind: Callable[..., Learner], n_way: int, running_stats: bool = True) -> Learner:
-    """One for images of three classes, or with one output for functions."""
-    torch.manual_seed(0)
-    backbone = MLP(widths=(8,)) if n_way == 1 else TwoBlocks(running_stats)
-    arguments: dict[str, Any] = {"backbone": backbone, **SHORT.get(kind.__name__, {})}
-    if "n_way" in kind.__init__.__annotations__:
-        arguments["n_way"] = n_way
-    return kind(**arguments)
 
 
 def evaluated(learner: Learner, data: EpisodeDataModule, inference_mode: bool) -> tuple[dict[str, float], list[Tensor]]:
@@ -65,17 +42,19 @@ def assert_equal_in_both_modes(learner: Learner, data: EpisodeDataModule) -> Non
     assert not any(answers.is_inference() for answers in inside[1])
 
 
-@pytest.mark.parametrize("kind", OF_IMAGES, ids=lambda kind: kind.__name__)
+@every(OF_IMAGES)
 def test_images_are_scored_as_on_the_command_line(kind: Callable[..., Learner]) -> None:
     evaluation = Evaluation(n_val_tasks=3, n_test_tasks=5, batch_size=4)
-    learner = make(kind, 3, running_stats=kind is not MAML)
+    learner = make_small(kind, running_stats=kind is not MAML).float()
     assert_equal_in_both_modes(learner, make_data(evaluation=evaluation))
 
 
-@pytest.mark.parametrize("kind", OF_FUNCTIONS, ids=lambda kind: kind.__name__)
+@every(OF_FUNCTIONS)
 def test_functions_are_scored_as_on_the_command_line(kind: Callable[..., Learner]) -> None:
     evaluation = Evaluation(n_val_tasks=3, n_test_tasks=5, batch_size=4)
-    assert_equal_in_both_modes(make(kind, 1), Sinusoid(k_shot=5, evaluation=evaluation))
+    assert_equal_in_both_modes(
+        make_small_of_functions(kind, backbone=MLP(widths=(8,))).float(), Sinusoid(k_shot=5, evaluation=evaluation)
+    )
 
 
 class ByTorchFunc(ANIL):
@@ -98,10 +77,10 @@ class ByTorchFunc(ANIL):
 def test_gradients_of_torch_func_are_not_zero(loading: Loading) -> None:
     data, learner = (
         make_data(loading=loading, evaluation=Evaluation(n_val_tasks=2, n_test_tasks=4)),
-        make(ByTorchFunc, 3),
+        make_small(ByTorchFunc, inner_steps=1).float(),
     )
     assert_equal_in_both_modes(learner, data)
-    untouched: Any = make(ByTorchFunc, 3)
+    untouched: Any = make_small(ByTorchFunc, inner_steps=1).float()
     untouched.inner_lr = untouched.eval_inner_lr = 0.0
     assert evaluated(learner, data, True)[0] != evaluated(untouched, data, True)[0]
 
@@ -126,7 +105,7 @@ def test_a_learner_that_was_asked_for_a_classifier_trains_as_one_that_was_not() 
     """It was left in evaluation, in which MAML cannot train and a ProtoNet's running statistics stay."""
     states = []
     for asks in (True, False):
-        learner = make(MAML, 3)
+        learner = make_small(MAML).float()
         if asks:
             learner.classifier(make_episode(1, torch.float32).task)
         plain_trainer(max_steps=2).fit(learner, datamodule=make_data())
@@ -135,7 +114,7 @@ def test_a_learner_that_was_asked_for_a_classifier_trains_as_one_that_was_not() 
 
 
 def test_a_user_may_ask_in_inference_mode() -> None:
-    learner, episode = make(MAML, 3), make_episode(2, torch.float32)
+    learner, episode = make_small(MAML).float(), make_episode(2, torch.float32)
 
     def answers() -> list[Tensor]:
         given = episode.map(torch.clone)  # in inference mode, tensors of it
@@ -153,8 +132,8 @@ def test_a_user_may_ask_in_inference_mode() -> None:
 def test_a_learner_made_in_inference_mode_answers() -> None:
     episode = make_episode(1, torch.float32)
     with torch.inference_mode():
-        inside = make(MAML, 3).classifier(episode.task)(episode.query_x)
-    assert torch.equal(inside, make(MAML, 3).classifier(episode.task)(episode.query_x))
+        inside = make_small(MAML).float().classifier(episode.task)(episode.query_x)
+    assert torch.equal(inside, make_small(MAML).float().classifier(episode.task)(episode.query_x))
 
 
 def test_the_mode_around_a_function_comes_back() -> None:

@@ -10,8 +10,10 @@ from pytorch_lightning.plugins.precision import MixedPrecision
 from torch.amp.grad_scaler import GradScaler
 
 from datamodules.episode import Episode
+from modules import MAMLPlusPlus
 from modules.learner.finite_check import NotFiniteError
 from modules.learner.loss_scale import has_collapsed
+from tests.every_learner import make_small
 from tests.learnable_images import make_data
 from tests.rank_group import RankGroup
 from tests.training_runs import make_learner, make_trainer, same, state_of
@@ -64,11 +66,11 @@ def test_a_step_that_is_left_out_moves_nothing(method: str) -> None:
 
 def test_steps_left_out_are_remembered_by_a_checkpoint(tmp_path: Path) -> None:
     _, settings = float16(2.0**10)
-    learner = with_wrong_gradients(make_learner("maml_plus_plus", seed=1), range(2))
+    learner = with_wrong_gradients(make_small(MAMLPlusPlus, seed=1).float(), range(2))
     trainer = make_trainer(max_steps=3, val_check_interval=10, **settings)
     trainer.fit(learner, datamodule=make_data())
     trainer.save_checkpoint(tmp_path / "last.ckpt")
-    resumed, watch = make_learner("maml_plus_plus", seed=2), Watch()
+    resumed, watch = make_small(MAMLPlusPlus, seed=2).float(), Watch()
     trainer = make_trainer(watch, max_steps=4, val_check_interval=10, **float16(1.0)[1])
     trainer.fit(resumed, datamodule=make_data(), ckpt_path=tmp_path / "last.ckpt", weights_only=True)
     assert trainer.global_step == 4

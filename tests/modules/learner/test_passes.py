@@ -11,8 +11,9 @@ from modules import ANIL, ESMAML, LEO, MAML, Conv4, FromScratch, JointTraining, 
 from modules.functional.tasks.layout import choose_chunk
 from modules.learner.passes import Pass, Passes
 from modules.learner.task_chunks import choose_strategy, passes_of_one_task
+from tests.every_learner import make_small
 from tests.learnable_images import TwoBlocks, make_data, make_episode
-from tests.training_runs import FURTHER_METHODS, METHODS, make_learner, make_trainer, same, state_of
+from tests.training_runs import make_learner, make_trainer
 
 IMAGE, FEATURES = (1, 8, 8), (16,)
 BODY, HEAD = 4 * 16 + 4 * 4, 3  # what the convolutions of a TwoBlocks and a head of three classes put out for an image
@@ -175,21 +176,6 @@ def test_small_tasks_are_computed_at_once_and_large_ones_alone() -> None:
     assert choose_chunk(4, passes_through(large, torch.rand(1, 80, 1, 84, 84)).features, "cpu") == 1
 
 
-@pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("method", METHODS | FURTHER_METHODS)
-def test_finding_out_leaves_a_learner_as_it_is_and_draws_nothing(method: str, training: bool) -> None:
-    learner = make_learner(method, seed=1).train(training)
-    before, drawn = state_of(learner), torch.random.get_rng_state()
-    strategy = learner.task_strategy
-    passes = passes_of(learner)
-    assert passes.networks
-    assert same(state_of(learner), before)
-    assert torch.equal(torch.random.get_rng_state(), drawn)
-    assert learner.task_strategy == strategy
-    assert not any(layer._forward_hooks for layer in learner.modules())
-    assert all(parameter.grad is None for parameter in learner.parameters())
-
-
 def test_memory_that_does_not_hold_one_task_tells_nothing() -> None:
     learner = make_learner("maml", seed=1)
 
@@ -215,6 +201,6 @@ def test_a_failure_of_another_kind_is_no_lack_of_memory() -> None:
 
 
 def test_training_and_evaluation_are_laid_out_by_what_they_pass() -> None:
-    learner = make_learner("es_maml", seed=1)
+    learner = make_small(ESMAML, seed=1).float()
     make_trainer(max_steps=1, val_check_interval=1).fit(learner, datamodule=make_data(meta_batch_size=1))
     assert (learner.task_strategy, learner.task_chunk) == ("batched", 1)

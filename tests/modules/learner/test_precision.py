@@ -4,60 +4,26 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.plugins.precision import MixedPrecision
-from torch import Tensor
-from torch.amp.grad_scaler import GradScaler
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
+from modules import IMAML, LEO, FromScratch, Learner
+from tests.every_learner import make_small
+from tests.gradients import Gradients, assert_nearly_equal, float16, gradients_of
 from tests.learnable_images import make_data
-from tests.training_runs import FURTHER_METHODS, METHODS, make_learner, make_trainer, same, state_of
+from tests.training_runs import METHODS, make_learner, make_trainer, same, state_of
 
-
-class Gradients(pl.Callback):
-    """Keeps an outer step's gradients: before clipping, and as the optimiser took them; flattened."""
-
-    before: Tensor
-    after: Tensor
-
-    def on_before_optimizer_step(self, trainer: Any, pl_module: pl.LightningModule, optimizer: Any) -> None:
-        self.before = torch.cat([p.grad.flatten() for p in pl_module.parameters() if p.grad is not None])
-
-    def on_train_batch_end(self, trainer: Any, pl_module: pl.LightningModule, *_: Any) -> None:
-        self.after = torch.cat([p.grad.flatten() for p in pl_module.parameters() if p.grad is not None])
-
-
-def float16(scale: float = 2.0**10) -> dict[str, Any]:
-    return {"plugins": [MixedPrecision("16-mixed", "cpu", GradScaler("cpu", init_scale=scale))]}
-
-
-PRECISIONS: dict[str, Callable[[], dict[str, Any]]] = {
-    "float32": lambda: {"precision": "32-true"},
-    "bf16": lambda: {"precision": "bf16-mixed"},
-    "fp16": float16,
-}
 CLIPPING: dict[str, Callable[..., Any]] = {"clip_norm": clip_grad_norm_, "clip_value": clip_grad_value_}
 
 
 def one_step(method: str, precision: str, **outer: Any) -> Gradients:
-    learner, gradients = make_learner(method, seed=1, **outer), Gradients()
-    make_trainer(gradients, max_steps=1, **PRECISIONS[precision]()).fit(learner, datamodule=make_data())
-    assert gradients.before.isfinite().all()
-    return gradients
+    return gradients_of(make_learner(method, seed=1, **outer), make_data(), precision)
 
 
-LEARNERS = [method for method in METHODS | FURTHER_METHODS if method != "from_scratch"]  # which has no gradient
-
-
-@pytest.mark.parametrize("method", LEARNERS)
+@pytest.mark.parametrize("method", ["fomaml", *METHODS])
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_mixed_precision_gives_nearly_the_gradients_of_float32(method: str, precision: str) -> None:
-    expected, mixed = one_step(method, "float32").before, one_step(method, precision).before
-    assert mixed.dtype == torch.float32
-    assert not torch.equal(mixed, expected)
-    assert torch.cosine_similarity(mixed, expected, dim=0) > 0.95
-    assert mixed.norm() == pytest.approx(expected.norm().item(), rel=0.06)
+    assert_nearly_equal(one_step(method, precision).before, one_step(method, "float32").before)
 
 
 @pytest.mark.parametrize("precision", ["float32", "fp16"])
@@ -81,15 +47,17 @@ def test_an_overflow_skips_the_step_and_halves_the_scale() -> None:
     assert settings["plugins"][0].scaler.get_scale() == 2.0**59
 
 
-@pytest.mark.parametrize("method", ["from_scratch", "imaml", "leo"])
+@pytest.mark.parametrize("kind", [FromScratch, IMAML, LEO])
 @pytest.mark.parametrize("precision", ["fp16", "bf16-true"])
-def test_what_has_no_gradient_or_computes_in_float32_trains_in_less_precision(method: str, precision: str) -> None:
+def test_what_has_no_gradient_or_computes_in_float32_trains_in_less_precision(
+    kind: type[Learner], precision: str
+) -> None:
     settings: dict[str, Any] = float16() if precision == "fp16" else {"precision": precision}
-    learner, trainer = make_learner(method, seed=1), make_trainer(max_steps=1, **settings)
+    learner, trainer = make_small(kind, seed=1).float(), make_trainer(max_steps=1, **settings)
     before = state_of(learner)
     trainer.fit(learner, datamodule=make_data())
     assert trainer.global_step == 1
     kept = same(
         {n: before[n] for n, _ in learner.named_parameters()}, {n: p.detach() for n, p in learner.named_parameters()}
     )
-    assert kept is (method == "from_scratch" and precision == "fp16")
+    assert kept is (kind is FromScratch and precision == "fp16")

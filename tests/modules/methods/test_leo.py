@@ -157,3 +157,10 @@ def test_the_pieces_are_torchs_distributions() -> None:
     assert split_gaussian(-torch.ones(1, 2), 0.0)[1].item() == pytest.approx(1e-10)
     assert orthogonality_penalty(torch.eye(3, 5)) == 0
     assert orthogonality_penalty(torch.ones(2, 5)).item() == pytest.approx(0.5)
+
+
+def test_more_examples_leave_the_codes_of_the_first_classes() -> None:
+    learner = make().train()
+    few, many = (learner.draw_noise(torch.arange(5), n_support, 2) for n_support in (3, 6))
+    assert few.numel() > 0
+    assert torch.equal(few, many[:, :3])
