@@ -75,7 +75,8 @@ def make_small_of_functions(
     """A small learner of sine waves, in double precision and in evaluation; arguments as in `make_small`."""
     torch.manual_seed(seed)
     backbone = MLP([1], [8], batch_norm=True, running_stats=running_stats)
-    return make_small(kind, seed=seed, **({"backbone": backbone, "n_way": 1} | changes))
+    arguments: dict[str, Any] = {"backbone": backbone, "n_way": 1}
+    return make_small(kind, seed=seed, **(arguments | changes))
 
 
 def small_value(name: str, default: Any) -> Any:
@@ -102,7 +103,8 @@ def data_of(objective: str, **changes: Any) -> EpisodeDataModule:
     if objective == "classification":
         return make_data(**changes)
     evaluation = Evaluation(n_val_tasks=5, n_test_tasks=37, batch_size=8)
-    return Sinusoid(**({"k_shot": 6, "n_query": 5, "meta_batch_size": 8, "evaluation": evaluation} | changes))
+    arguments: dict[str, Any] = {"k_shot": 6, "n_query": 5, "meta_batch_size": 8, "evaluation": evaluation}
+    return Sinusoid(**(arguments | changes))
 
 
 def make_suited(kind: type[Learner], running_stats: bool = True, **changes: Any) -> tuple[Learner, EpisodeDataModule]:

@@ -102,9 +102,9 @@ class BaselinePlusPlus(ExampleLearner):
 
         update = momentum_sgd(self.eval_inner_lr, self.momentum, self.dampening, self.weight_decay)
         states = inner_loop(batch_loss, initial, update, steps * len(batches))
-        for done, rows in enumerate(states):
+        for done, fitted in enumerate(states):
             if done % len(batches) == 0:
-                yield Adapted(**rows)
+                yield Adapted(**fitted)
 
     def predict(self, params: Variables, state: Adapted, query_x: Tensor) -> Tensor:
         """Logits (T, Q, n_way)."""

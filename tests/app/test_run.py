@@ -50,7 +50,16 @@ def read_metrics(run: Path) -> list[dict[str, str]]:
 
 def test_run_folder_holds_everything(trained):
     names = {path.name for path in trained.run.iterdir()} - {".lock"}
-    assert names == {"config.yaml", "metrics.csv", "checkpoints", "results.json", "episodes", "wandb", "wandb_id"}
+    assert names == {
+        "config.yaml",
+        "metrics.csv",
+        "checkpoints",
+        "results.json",
+        "scores.csv",
+        "episodes",
+        "wandb",
+        "wandb_id",
+    }
     assert (trained.run / "checkpoints" / "last.ckpt").is_file()
     assert trained.best.name in ("best-step=4.ckpt", "best-step=8.ckpt")
     assert (trained.run / "episodes" / "step-000004.png").read_bytes().startswith(b"\x89PNG")

@@ -59,7 +59,7 @@ CHANGES = [
     ("data/init_args/root", "elsewhere", GOES_ON),
     ("data/init_args/evaluation/n_val_tasks", 10, GOES_ON),
     ("checkpoint/every_minutes", 1.0, GOES_ON),
-    ("checkpoint/monitor", "val/accuracy", GOES_ON),  # what null stands for
+    ("checkpoint/monitor", "val/accuracy", AT_ITS_STEP),
     ("seed_everything", 1, AT_ITS_STEP),
     ("checkpoint/monitor", "val/loss", AT_ITS_STEP),
     ("trainer/precision", "bf16-mixed", AT_ITS_STEP),

@@ -56,7 +56,7 @@ def test_a_checkpoint_keeps_its_own_and_a_training_on_it_follows_the_data(run) -
     for command in ("test", "validate"):
         ended = run(command, f"--ckpt_path={trained}", "--data.k_shot=2")
         assert ended.code == 0, ended.err
-        assert json.loads((trained.parent / f"{command}_0" / "results.json").read_text())["protocol"]["shot"] == 2
+        assert json.loads((trained.parent / f"{command}_0" / "results.json").read_text())["protocol"]["k_shot"] == 2
     ended = run("test", f"--ckpt_path={trained}", ME)
     assert ended.code == 0, ended.err
     assert set(WithShots.built) == {3}

@@ -49,7 +49,7 @@ def train(kind: type[Learner], layout: Layout, folder: Path, seed: int, checkpoi
 def train_and_resume(kind: type[Learner], layout: Layout, folder: Path) -> list[State]:
     """A whole run, one resumed after a step, one resumed from a validation; both with other initial weights."""
     resumed = [(2, "after-step=4.ckpt"), (3, "validated-step=3.ckpt")]
-    return [train(kind, layout, folder, *run).state for run in [(1, None), *resumed]]  # type: ignore[arg-type]
+    return [train(kind, layout, folder, *run).state for run in [(1, None), *resumed]]
 
 
 def with_few_tasks(objective: str, **changes: Any) -> EpisodeDataModule:

@@ -29,7 +29,7 @@ def sine_waves() -> Sinusoid:
 def test_those_of_gradients_are_all_there() -> None:
     names = {kind.__name__ for kind in OF_FUNCTIONS}
     named = {name for name, exceptions in EXCEPTIONS.items() if exceptions.of_functions}
-    assert names >= named | {"PreTrained", "FromScratch"}
+    assert names >= named | {"JointTraining", "FromScratch"}
     assert len(named) == 9
     assert {"ProtoNet", "LEO", "FineTunedProtoNet"}.isdisjoint(names)
 
