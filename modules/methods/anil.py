@@ -18,6 +18,9 @@ class ANIL(MAML):
     Reference:
         Raghu, Raghu, Bengio and Vinyals, "Rapid Learning or Feature Reuse? Towards Understanding the Effectiveness of
         MAML", ICLR 2020, section 4.
+
+    Checked:
+        reference: learn2learn on the features of the backbone.
     """
 
     in_learn2learn = False

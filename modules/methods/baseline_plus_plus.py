@@ -54,7 +54,10 @@ class BaselinePlusPlus(ExampleLearner):
 
     Reference:
         Chen, Liu, Kira, Wang and Huang, "A Closer Look at Few-shot Classification", ICLR 2019, section 3.2, and the
-        authors' code, whose rows have a learned length g each. Checked against torch.optim.SGD on each task alone.
+        authors' code, whose rows have a learned length g each.
+
+    Checked:
+        reference: torch's SGD and weight normalisation on each task alone.
     """
 
     def __init__(

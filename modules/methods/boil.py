@@ -11,6 +11,9 @@ class BOIL(MAML):
 
     Reference:
         Oh, Yoo, Kim and Yun, "BOIL: Towards Representation Change for Few-shot Learning", ICLR 2021, section 3.
+
+    Checked:
+        reference: a plain loop over tasks and steps.
     """
 
     in_learn2learn = False

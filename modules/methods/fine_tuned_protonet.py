@@ -45,6 +45,9 @@ class FineTunedProtoNet(ProtoNet):
         Hu, Li, Stühmer, Kim and Hospedales, "Pushing the Limits of Simple Pipelines for Few-Shot Learning", CVPR 2022,
         section 3.3, and the authors' `ProtoNet_Finetune`. Deviation: they mirror, shift and recolour by DiffAugment, in
         nine steps of ten; here by `support_augmentation`, in every step.
+
+    Checked:
+        reference: torch's Adam on each task alone.
     """
 
     def __init__(

@@ -27,6 +27,9 @@ class FromScratch(GradientLearner):
         inner_steps: Steps on the whole support set.
         transductive: Whether the headline score normalises a task's queries together.
         outer: The outer loop; only how tasks are computed matters.
+
+    Checked:
+        reference: torch's Adam and SGD on each task alone.
     """
 
     through_steps = False

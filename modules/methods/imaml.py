@@ -41,6 +41,9 @@ class IMAML(GradientLearner):
     Reference:
         Rajeswaran, Finn, Kakade and Levine, "Meta-Learning with Implicit Gradients", NeurIPS 2019, Algorithms 1 and 2,
         equations (3) and (6); both dampings are those of the authors' code (`matrix_evaluator`).
+
+    Checked:
+        reference: a dense solution of the linear system, and the derivative of the optimum.
     """
 
     through_steps = False

@@ -28,6 +28,9 @@ class JointTraining(GradientLearner):
     Reference:
         Finn, Abbeel and Levine, "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks", ICML 2017, section
         5.1, "pretraining on all of the tasks" and "an oracle".
+
+    Checked:
+        reference: ordinary training of the network.
     """
 
     training_loss = "joint_loss"

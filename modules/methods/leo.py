@@ -65,6 +65,9 @@ class LEO(Learner):
         authors draw a code and a classifier for each and average their logits; here a class has one, and the inner loss
         is the mean over its shots, which gives the same steps. Deviations are bounded; features are dropped by torch's
         generators.
+
+    Checked:
+        reference: the authors' equations, one example at a time.
     """
 
     objectives = ("classification",)

@@ -36,6 +36,9 @@ class MAML(GradientLearner):
     Reference:
         Finn, Abbeel and Levine, "Model-Agnostic Meta-Learning for Fast Adaptation of Deep Networks", ICML 2017,
         Algorithm 2.
+
+    Checked:
+        reference: learn2learn, and finite differences in float64.
     """
 
     in_learn2learn = True

@@ -27,6 +27,9 @@ class MetaSGD(GradientLearner):
     Reference:
         Li, Zhou, Chen and Li, "Meta-SGD: Learning to Learn Quickly for Few-Shot Learning", 2017, Algorithm 1; the range
         is that of section 4.1.
+
+    Checked:
+        reference: learn2learn.
     """
 
     def __init__(

@@ -33,6 +33,9 @@ class ProtoNet(Learner):
         Snell, Swersky and Zemel, "Prototypical Networks for Few-shot Learning", NeurIPS 2017, Algorithm 1. Cosines and
         their scale, which begins at 10: Gidaris and Komodakis, "Dynamic Few-Shot Visual Learning without Forgetting",
         CVPR 2018, and Hu et al., "Pushing the Limits of Simple Pipelines for Few-Shot Learning", CVPR 2022.
+
+    Checked:
+        reference: plain loops over classes and queries.
     """
 
     objectives = ("classification",)  # prototypes are those of classes

@@ -38,9 +38,12 @@ class RelationNetwork(Learner):
 
     Reference:
         Sung, Yang, Zhang, Xiang, Torr and Hospedales, "Learning to Compare: Relation Network for Few-Shot Learning",
-        CVPR 2018, equations (1) and (2), and the authors' code. Checked against a loop over all pairs. Deviations:
+        CVPR 2018, equations (1) and (2), and the authors' code. Deviations:
         convolutions have no bias, which batch normalisation takes out again; the gradient's norm is clipped for both
         networks together; images are not standardised.
+
+    Checked:
+        reference: a loop over all pairs, and ProtoNet where the comparison is a distance.
     """
 
     objectives = ("classification",)
