@@ -17,7 +17,7 @@ from benchmarks.options import Options
 from benchmarks.render import render
 
 # Each section's part of the budget, among the sections of the device.
-SECTIONS = {"outer_step": 58, "episodes": 7, "end_to_end": 15, "limit": 8, "growth": 12, "variants": 9, "full_run": 60}
+SECTIONS = {"outer_step": 58, "episodes": 7, "end_to_end": 15, "limit": 8, "growth": 12, "full_run": 60}
 GPU_ONLY = ("full_run",)
 SECONDS = 540.0
 

@@ -17,7 +17,6 @@ TITLES = {
     "limit": "Limit",
     "growth": "Growth",
     "full_run": "Full run",
-    "variants": "Variants of the outer step",
 }
 LEFT_OUT = ("fastest", "slowest")  # in the files
 
@@ -43,15 +42,16 @@ def render(folder: Path, readme: Path = README) -> list[Path]:
 
 
 def machine_part(results: dict[str, Any]) -> str:
-    """A machine's heading and the tables of its sections."""
+    """A machine's heading and the tables of its sections, without those that are no longer measured."""
     machine = results["machine"]
     facts = ", ".join(f"{key.replace('_', ' ')} {shown(value)}" for key, value in machine.items() if key != "name")
     parts = [f"## {machine['name']}\n\n{facts}\n"]
-    for name in sorted(results["sections"], key=list(TITLES).index):
-        section = results["sections"][name]
+    for name, title in TITLES.items():
+        if (section := results["sections"].get(name)) is None:
+            continue
         run = ", ".join(f"{k.replace('_', '-')} {shown(v)}" for k, v in section["run"].items() if v is not None)
         tables = TABLES.get(name, tables_by_columns)(section["rows"])
-        parts.append(f"### {TITLES[name]}\n\n{tables}\n<sub>{run}</sub>\n")
+        parts.append(f"### {title}\n\n{tables}\n<sub>{run}</sub>\n")
     return "\n".join(parts)
 
 
@@ -83,23 +83,6 @@ def speed_cell(row: Row) -> str:
     return f"{shown(speed)}" + (f" ({ratio:.2f}x)" if ratio is not None else "") + (f" {chosen}" if chosen else "")
 
 
-def variants_tables(rows: Sequence[Row]) -> str:
-    """A table for each case: the expected and the measured ratio of each variant, and why there is none."""
-    columns = {"variant": "", "expected_ratio": "expected", "ratio_to_auto": "measured", "kept": "kept"}
-    columns |= {"gradient_difference": "gradient", "peak_mib": "peak MiB", "seconds": "seconds", "note": "note"}
-    tables = []
-    for case, n_tasks in dict.fromkeys((row["case"], row["n_tasks"]) for row in rows):
-        lines = []
-        for row in rows:
-            if (row["case"], row["n_tasks"]) == (case, n_tasks):
-                lines.append([shown(row.get(column)) for column in columns])
-        tables.append(f"**{case}, T = {n_tasks}**\n\n" + table(list(columns.values()), lines))
-    return (
-        "Times the speed of the step as it is; gradient: relative difference to its own, in float32.\n\n"
-        + "\n".join(tables)
-    )
-
-
 def tables_by_columns(rows: Sequence[Row]) -> str:
     """The rows as they are, in a table for each set of columns."""
     groups: dict[tuple[str, ...], list[Row]] = {}
@@ -114,7 +97,7 @@ def tables_by_columns(rows: Sequence[Row]) -> str:
     return "\n".join(tables)
 
 
-TABLES: dict[str, Callable[[Sequence[Row]], str]] = {"outer_step": outer_step_tables, "variants": variants_tables}
+TABLES: dict[str, Callable[[Sequence[Row]], str]] = {"outer_step": outer_step_tables}
 
 
 if __name__ == "__main__":

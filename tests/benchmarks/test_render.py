@@ -58,6 +58,15 @@ def test_what_people_wrote_stays_and_old_results_go(readme: Path) -> None:
     assert text.count("## cpu-2") == 1
 
 
+def test_rows_of_a_section_that_is_measured_no_longer_are_left_out(readme: Path) -> None:
+    file = readme.parent / "results" / "cpu-2.json"
+    render.render(file.parent, readme)
+    text = readme.read_text()
+    measurements_file.merge(file, {"name": "cpu-2", "cores": 2}, {"commit": "abc"}, "variants", [{"variant": "vmap"}])
+    render.render(file.parent, readme)
+    assert readme.read_text() == text
+
+
 def test_every_section_has_its_title() -> None:
     assert set(render.TITLES) == set(SECTIONS)
 
