@@ -34,7 +34,6 @@ class Experiment:
         test_options: Of a test of its own, of the weights that another experiment's training leaves; None: the test at
             the end of the training.
         remark: What the configuration's head does not say of it.
-        base: The experiment that this one is a variant of, for an ablation.
     """
 
     name: str
@@ -44,17 +43,16 @@ class Experiment:
     options: tuple[str, ...] = ()
     test_options: tuple[str, ...] | None = None
     remark: str = ""
-    base: str = ""
 
     @property
     def task(self) -> str:
         """For example "5w1s"."""
-        return self.name.partition("-")[0].rpartition("_")[2]
+        return self.name.rpartition("_")[2]
 
     @property
     def seeds(self) -> tuple[int, ...]:
         """The seeds that it is reproduced with."""
-        return SEEDS if self.task == "5w1s" and not self.base else SEEDS[:1]
+        return SEEDS if self.task == "5w1s" else SEEDS[:1]
 
 
 TASKS = ("5w1s", "5w5s", "20w1s", "20w5s")

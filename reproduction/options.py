@@ -8,7 +8,6 @@ from typing import NoReturn
 
 from app.files.data_folder import data_folder
 from app.process.errors import UsageError
-from reproduction.ablations import ABLATIONS
 from reproduction.experiments import EXPERIMENTS
 from reproduction.record_files import RESULTS
 
@@ -40,7 +39,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="print the names of all experiments and end")
     chosen = parser.parse_args(arguments)
     if chosen.list:
-        print("\n".join([*EXPERIMENTS, *ABLATIONS]))
+        print("\n".join(EXPERIMENTS))
         sys.exit(0)
     for name in ("iterations", "minutes", "jobs"):
         value = getattr(chosen, name)

@@ -11,7 +11,6 @@ from reproduction.record_files import RESULTS, load_valid
 from reproduction.shipped import ROOT, deviations
 from reproduction.tables import (
     NOT_RUN,
-    ablations,
     longest,
     method_table,
     other_characters,
@@ -22,7 +21,7 @@ from reproduction.tables import (
 )
 
 PAGE = Path("RESULTS.md")
-ABLATIONS_PAGE = Path("docs/reproduction.md")
+PROGRESS_PAGE = Path("docs/reproduction.md")
 README = Path("README.md")
 INTRODUCTION = """\
 # Results
@@ -54,7 +53,7 @@ def main() -> None:
 
 def pages(folder: Path) -> dict[Path, str]:
     """Every page as the files of a folder have it; of two of them a part alone is written here."""
-    parts = {README: ("results", summary), ABLATIONS_PAGE: ("ablations", found_out)}
+    parts = {README: ("results", summary), PROGRESS_PAGE: ("progress", progress)}
     written = {PAGE: page(folder)}
     for path, (name, write) in parts.items():
         start, end = f"<!-- {name}: written by make results -->", f"<!-- /{name} -->"
@@ -75,11 +74,6 @@ def page(folder: Path) -> str:
             parts.append(other_characters(folder))
     parts.append(f"## How each was made\n\n{provenance(EXPERIMENTS.values(), folder)}")
     return "\n".join(parts)
-
-
-def found_out(folder: Path) -> str:
-    """How far iterations lead, and what else was tried."""
-    return f"{progress(folder)}\n{ablations(folder)}"
 
 
 def summary(folder: Path) -> str:

@@ -5,7 +5,6 @@ import argparse
 from app.command_line.arguments import did_you_mean
 from app.process.errors import UsageError
 from reproduction import record_files
-from reproduction.ablations import ABLATIONS
 from reproduction.experiments import EXPERIMENTS, Experiment
 from reproduction.shipped import iterations_of
 from reproduction.training import Training
@@ -22,12 +21,12 @@ def plan_of(chosen: argparse.Namespace) -> Plan:
     Raises:
         UsageError: If an experiment is unknown, or named and has fewer iterations than are asked for.
     """
-    known = EXPERIMENTS | ABLATIONS
     for name in chosen.experiments:
-        if name not in known:
-            raise UsageError(f"there is no experiment {name}{did_you_mean(name, known) or '; ARGS=--list names all'}")
+        if name not in EXPERIMENTS:
+            meant = did_you_mean(name, EXPERIMENTS) or "; ARGS=--list names all"
+            raise UsageError(f"there is no experiment {name}{meant}")
     plan: Plan = {}
-    for experiment in [known[name] for name in chosen.experiments or EXPERIMENTS]:
+    for experiment in [EXPERIMENTS[name] for name in chosen.experiments or EXPERIMENTS]:
         for seed in chosen.seeds or experiment.seeds:
             training = Training.of(experiment, seed, _length(experiment, chosen))
             if chosen.again or not record_files.has(experiment, seed, training.length, chosen.results):

@@ -21,8 +21,8 @@ NEEDED |= {"iterations_of_protocol", "validation", "trained_by", "jobs", "commit
 
 
 def path_of(experiment: Experiment, folder: Path) -> Path:
-    """The experiment's file; that of a variant lies in a folder of its own."""
-    return (folder / "ablations" if experiment.base else folder) / f"{experiment.name}.json"
+    """The experiment's file."""
+    return folder / f"{experiment.name}.json"
 
 
 def load(experiment: Experiment, folder: Path) -> list[Result]:

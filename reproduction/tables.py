@@ -4,10 +4,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from app.files.markdown_text import table
-from reproduction.ablations import ABLATIONS
 from reproduction.experiments import EXPERIMENTS, OTHER_CHARACTERS, TASKS, Experiment, Published
 from reproduction.record import (
-    KINDS,
     Result,
     Score,
     drawing_of,
@@ -146,43 +144,6 @@ def progress(folder: Path) -> str:
             ]
             lines.append([experiment.name, *shown])
     return table(("validation accuracy until step", *(f"{mark:,}" for mark in MARKS)), lines)
-
-
-def ablations(folder: Path) -> str:
-    """A table for each experiment of which variants were run."""
-    tables = [ablation_table(EXPERIMENTS[base], folder) for base in dict.fromkeys(v.base for v in ABLATIONS.values())]
-    return "\n".join(found for found in tables if found) or NOT_RUN.capitalize() + ".\n"
-
-
-def ablation_table(base: Experiment, folder: Path) -> str:
-    """A line for each variant that was run, beside the experiment as it is with the same seed and iterations."""
-    as_it_is, *variants = [experiment for experiment in ABLATIONS.values() if experiment.base == base.name]
-    lines = []
-    for variant in variants:
-        for run in load_valid(variant, folder):
-            same = (run["seed"], run["iterations_asked"], drawing_of(run))
-            known = load_valid(as_it_is, folder)
-            of_base = [r for r in known if (r["seed"], r["iterations_asked"], drawing_of(r)) == same]
-            changed = " ".join(variant.options[len(as_it_is.options) :])
-            lines.append([f"`{changed}`", f"{same[1]:,}", str(same[0]), *beside_base(run, of_base)])
-    if not lines:
-        return ""
-    heads = ("changed", "iterations", "seed", "as it is", "changed so", "worth", "other evaluation")
-    return f"**{base.name}**\n\n{table(heads, lines)}"
-
-
-def beside_base(run: Result, of_base: Sequence[Result]) -> list[str]:
-    """A variant's accuracy beside its base's, by the base's own evaluation, and the difference by the other one."""
-    ours = own_score(run)
-    if not of_base:
-        return [NOT_RUN, percent(*ours), "", ""]
-    own = own_score(of_base[0])
-    others = []
-    for kind in KINDS:
-        here, there = score_of(run, kind), score_of(of_base[0], kind)
-        if here and there and kind != ("transductive" if of_base[0]["transductive"] else "inductive"):
-            others.append(f"{kind} {here[0] - there[0]:+.2f}")
-    return [percent(*own), percent(*ours), f"{ours[0] - own[0]:+.2f}", ", ".join(others)]
 
 
 def spelled(task: str) -> str:

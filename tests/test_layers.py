@@ -48,7 +48,6 @@ ALLOWED_OWN: dict[str, set[str]] = {
     "modules.backbones": {"modules.backbones", "modules.functional"},
     "modules.functional": {"modules.functional"},
     "reproduction": {"reproduction", "app"},
-    "reproduction.other_ways": {"datamodules", "modules"},
 }
 # Within these no file imports itself by way of others.
 WITHOUT_CIRCLES = ("app", "benchmarks", "datamodules", "modules", "reproduction")

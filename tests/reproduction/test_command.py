@@ -116,16 +116,9 @@ def test_without_a_name_all_cells_are_done(checkout: Path) -> None:
     assert ended("--iterations", "10", "--jobs", "4") == 0
     done = {path.stem for path in (checkout / "results").glob("*.json")}
     assert {"maml_omniglot_5w1s", "reptile_omniglot_20w5s", "protonet_omniglot_within_alphabet_20w5s"} <= done
-    assert not (checkout / "results/ablations").exists()
     assert len(json.loads((checkout / "results/protonet_omniglot_5w1s.json").read_text())["runs"]) == 3
     calls = (checkout / "calls").read_text().splitlines()
     assert len(set(calls)) == len(calls)
-
-
-def test_an_ablation_has_a_folder_of_its_own(checkout: Path) -> None:
-    assert ended("maml_omniglot_5w1s-cosine", "--iterations", "10") == 0
-    assert "--model.outer.schedule cosine" in (checkout / "calls").read_text()
-    assert (checkout / "results/ablations/maml_omniglot_5w1s-cosine.json").is_file()
 
 
 def test_a_failure_is_one_line_and_the_others_go_on(checkout: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,6 @@ import re
 
 import pytest
 
-from reproduction.ablations import ABLATIONS
 from reproduction.experiments import EXPERIMENTS, TASKS, Experiment
 from reproduction.shipped import ROOT, deviations, head_of
 
@@ -15,9 +14,7 @@ def option(options: tuple[str, ...], name: str) -> str | None:
     return options[options.index(name) + 1] if name in options else None
 
 
-@pytest.mark.parametrize(
-    "experiment", [*EXPERIMENTS.values(), *ABLATIONS.values()], ids=lambda experiment: experiment.name
-)
+@pytest.mark.parametrize("experiment", EXPERIMENTS.values(), ids=lambda experiment: experiment.name)
 def test_an_experiment_is_tested_on_the_task_of_its_name(experiment: Experiment, settings) -> None:
     data = settings(experiment.config)["data"]["init_args"]
     asked = (*experiment.options, *(experiment.test_options or ()))

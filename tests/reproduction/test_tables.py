@@ -1,16 +1,15 @@
-"""RESULTS.md and the ablations say what the files say, and nothing else."""
+"""The pages of results say what the files say, and nothing else."""
 
 from pathlib import Path
 
 from reproduction import record_files
-from reproduction.ablations import ABLATIONS
 from reproduction.experiments import EXPERIMENTS, Experiment
 from reproduction.messages import beside_seed
 from reproduction.pages import page, pages, summary
 from reproduction.record import Result
 from reproduction.record_files import RESULTS
 from reproduction.shipped import ROOT, shipped_hash
-from reproduction.tables import ablations, progress
+from reproduction.tables import progress
 
 
 def record(accuracy: float, seed: int = 0, asked: int = 60000, **other: object) -> dict[str, object]:
@@ -137,18 +136,6 @@ def test_protonet_has_other_characters_beside(tmp_path: Path) -> None:
     assert line == (
         "| 20-way 1-shot | 98.00 +- 0.50 after 60,000 | 97.00 +- 0.50 after 60,000 | 90.00 +- 0.50 after 60,000 |"
     )
-
-
-def test_a_variant_stands_beside_its_experiment_of_the_same_length(tmp_path: Path) -> None:
-    assert ablations(tmp_path) == "Not run.\n"
-    variant = ABLATIONS["maml_omniglot_5w1s-cosine"]
-    put(variant, record(0.97, asked=2000, accuracy_inductive=0.9, ci95_inductive=0.01), tmp_path)
-    as_it_is = ABLATIONS["maml_omniglot_5w1s-as_it_is"]
-    put(as_it_is, record(0.98), tmp_path)
-    assert "| `--model.outer.schedule cosine` | 2,000 | 0 | not run | 97.00 +- 0.50 |" in ablations(tmp_path)
-    base = record(0.96, asked=2000, accuracy_inductive=0.92, ci95_inductive=0.01)
-    put(as_it_is, base, tmp_path)
-    assert "| 2,000 | 0 | 96.00 +- 0.50 | 97.00 +- 0.50 | +1.00 | inductive -2.00 |" in ablations(tmp_path)
 
 
 def test_progress_is_the_best_so_far(tmp_path: Path) -> None:
