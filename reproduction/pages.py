@@ -8,7 +8,7 @@ from app.files.markdown_text import between_markers, table
 from app.process.errors import one_line_errors
 from reproduction.experiments import EXPERIMENTS, TASKS, Experiment
 from reproduction.record_files import RESULTS, load_valid
-from reproduction.shipped import ROOT, deviations
+from reproduction.shipped import ROOT, common_deviations, deviations
 from reproduction.tables import (
     NOT_RUN,
     longest,
@@ -41,6 +41,7 @@ below its paper.
 - **transductive**: the queries of a task are normalised together, as MAML's authors do it; **inductive**: each query
   with the support set alone, or by running statistics.
 """
+COMMON = "Deviations that hold for all, as far as they apply (the methods' lists name their own):"
 
 
 def main() -> None:
@@ -64,7 +65,7 @@ def pages(folder: Path) -> dict[Path, str]:
 
 def page(folder: Path) -> str:
     """RESULTS.md from the files of a folder."""
-    parts = [INTRODUCTION, "## Omniglot\n"]
+    parts = [INTRODUCTION, f"{COMMON}\n\n{common_deviations()}", "## Omniglot\n"]
     for method in dict.fromkeys(experiment.method for experiment in EXPERIMENTS.values()):
         experiments = [
             experiment for experiment in EXPERIMENTS.values() if experiment.method == method and experiment.published

@@ -55,5 +55,12 @@ def deviations(config: str) -> list[str]:
     return found
 
 
+def common_deviations() -> str:
+    """The list of what is done otherwise than in many papers, to which the heads of the configurations refer."""
+    text = (ROOT / "docs" / "reproduction.md").read_text("utf-8")
+    section = text.partition("## Deviations that hold for all\n")[2].partition("\n## ")[0]
+    return "".join(f"{line}\n" for line in section.splitlines() if line.startswith("- "))
+
+
 def _text_of(config: str) -> str:
     return (ROOT / "configs" / f"{config}.yaml").read_text("utf-8")

@@ -8,7 +8,7 @@ from reproduction.messages import beside_seed
 from reproduction.pages import page, pages, summary
 from reproduction.record import Result
 from reproduction.record_files import RESULTS
-from reproduction.shipped import ROOT, shipped_hash
+from reproduction.shipped import ROOT, common_deviations, shipped_hash
 from reproduction.tables import progress
 
 
@@ -126,6 +126,15 @@ def test_deviations_come_from_the_configurations(tmp_path: Path) -> None:
         in text
     )
     assert "200 validation tasks" in text
+
+
+def test_deviations_that_hold_for_all_are_said_once_before_the_methods(tmp_path: Path) -> None:
+    text, common = page(tmp_path), common_deviations().splitlines()
+    assert len(common) > 3
+    assert [text.partition("## Omniglot")[0].count(f"{line}\n") for line in common] == [1] * len(common)
+    assert [text.count(line) for line in common] == [1] * len(common)
+    pointers = lines_with(text, "- Those that hold for all (docs/reproduction.md).")
+    assert len(pointers) == text.count("Otherwise than in the paper:")
 
 
 def test_protonet_has_other_characters_beside(tmp_path: Path) -> None:
