@@ -63,14 +63,15 @@ def _figures(kind: Kind, *of_tasks: tuple[float, float | None] | None) -> dict[s
     return {task: (Published(*of, kind),) for task, of in zip(TASKS, of_tasks, strict=True) if of is not None}
 
 
-# Finn et al. 2017, Nichol et al. 2018, Snell et al. 2017, Li et al. 2017, Antoniou et al. 2019, Raghu et al. 2020: the
-# papers' tables of Omniglot.
+# Finn et al. 2017, Nichol et al. 2018, Snell et al. 2017, Li et al. 2017, Antoniou et al. 2019, Raghu et al. 2020,
+# Sung et al. 2018: the papers' tables of Omniglot.
 _MAML = _figures("transductive", (98.7, 0.4), (99.9, 0.1), (95.8, 0.3), (98.9, 0.2))
 _MAML_MLP = _figures("transductive", (89.7, 1.1), (97.5, 0.6), None, None)
 _FOMAML = _figures("transductive", (98.3, 0.5), (99.2, 0.2), (89.4, 0.5), (97.9, 0.1))
 _META_SGD = _figures("transductive", (99.53, 0.26), (99.93, 0.09), (95.93, 0.38), (98.97, 0.19))
 _MAML_PLUS_PLUS = _figures("transductive", (99.47, None), (99.93, None), (97.65, 0.05), (99.33, 0.03))
 _ANIL = _figures("transductive", None, None, (96.2, 0.5), (98.0, 0.3))
+_RELATION = _figures("transductive", (99.6, 0.2), (99.8, 0.1), (97.6, 0.2), (99.1, 0.1))
 _REPTILE = _figures("inductive", (95.39, 0.09), (98.90, 0.10), (88.14, 0.15), (96.65, 0.33))
 _REPTILE_TRANSDUCTIVE = _figures("transductive", (97.68, 0.04), (99.48, 0.06), (89.43, 0.14), (97.12, 0.32))
 _PROTONET = _figures("inductive", (98.8, None), (99.7, None), (96.0, None), (98.9, None))
@@ -129,6 +130,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         *_trained_alone("Meta-SGD", "meta_sgd", _META_SGD),
         *_trained_alone("MAML++", "maml_plus_plus", _MAML_PLUS_PLUS),
         *_trained_alone("ANIL", "anil", _ANIL),
+        *_trained_alone("Relation network", "relation_network", _RELATION),
         *_trained_alone("MAML, no convolutions", "maml_mlp", _MAML_MLP),
     ]
 }

@@ -40,9 +40,10 @@ def test_every_paper_is_deviated_from_in_some_way(experiment: Experiment) -> Non
     assert all(line.endswith((".", ")")) for line in found)
 
 
-def test_every_omniglot_configuration_of_a_published_figure_is_a_experiment(settings) -> None:
+def test_every_omniglot_configuration_of_a_published_figure_is_an_experiment(settings) -> None:
     """ProtoNet's and Reptile's share trainings; what has no figure here is left out by name."""
-    without_figure = ("anil_omniglot_5w1s", "boil", "imaml", "es_maml", "leo", "from_scratch", "fine_tuned_protonet")
+    of_no_figure = ["anil_omniglot_5w1s", "boil", "imaml", "es_maml", "leo", "from_scratch", "fine_tuned_protonet"]
+    without_figure = (*of_no_figure, "baseline_plus_plus")
     stems = [path.stem for path in (ROOT / "configs").glob("*_omniglot_*.yaml")]
     assert {stem for stem in stems if not stem.startswith(without_figure)} == {
         experiment.name for experiment in EXPERIMENTS.values() if experiment.published
