@@ -11,8 +11,10 @@ from torch import Tensor
 from datamodules.episode import Task
 from modules import MAML, Learner, ProtoNet
 from modules.functional.tasks.networks import Variables
-from tests.every_learner import learners_of, make_small, support_and_queries
+from tests.every_learner import LEARNERS, learners_of, make_small, support_and_queries
 from tests.learnable_images import make_episode
+from tests.learner_exceptions import EXCEPTIONS
+from tests.modules.contract import test_answers, test_training
 from tests.modules.contract.checks import (
     check_buffers,
     check_noise,
@@ -90,3 +92,11 @@ def test_a_new_learner_is_found_by_its_export() -> None:
     module.FewStates, module.Learner, module.inner_loop = FewStates, Learner, len
     module.__all__ = ["FewStates", "Learner", "inner_loop"]
     assert learners_of(module) == [FewStates]
+
+
+def test_exceptions_are_of_learners_and_of_tests() -> None:
+    assert EXCEPTIONS.keys() <= {kind.__name__ for kind in LEARNERS}
+    tests = {name for name in (*vars(test_answers), *vars(test_training)) if name.startswith("test_")}
+    left_out = {name: reason for each in EXCEPTIONS.values() for name, reason in each.left_out.items()}
+    assert left_out.keys() <= tests
+    assert all(left_out.values())
