@@ -5,7 +5,7 @@ from torch import Tensor
 
 from datamodules.tasks.counter import random_bits, random_order
 
-EXAMPLES_STREAM = 1 << 25  # keeps these draws apart from those of tasks, sizes, augmentation and methods
+EXAMPLES_STREAM = 1 << 28  # keeps these draws apart from those of tasks, sizes, augmentation and methods
 KEPT_ORDERS = 2  # a batch of groups reaches into one epoch or two
 
 

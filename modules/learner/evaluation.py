@@ -47,10 +47,11 @@ def scores_of_states(learner: Method, params: Variables, episode: Episode, both_
 
     headline, other = (together, one_by_one) if learner.transductive else (one_by_one, together)
     curve, scores, outputs = curve_steps(learner), {}, torch.empty(0)
-    for step, state in enumerate(learner.adapt(params, task, last)):
-        if step in curve or not curve:
-            outputs = headline(state)
-            scores[Score(name, after_step=step)] = score(outputs, episode.query_y).mean(1)
+    with learner.remembering(params, episode):
+        for step, state in enumerate(learner.adapt(params, task, last)):
+            if step in curve or not curve:
+                outputs = headline(state)
+                scores[Score(name, after_step=step)] = score(outputs, episode.query_y).mean(1)
     if not curve:
         del scores[Score(name, after_step=0)]
     scores[Score("loss")] = loss(outputs, episode.query_y).mean(1)

@@ -1,8 +1,7 @@
-"""A method of meta-learning: three pure functions of the meta-parameters, and what they are written with."""
+"""A method of meta-learning: three pure functions of the meta-parameters, and what it says of itself."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, ClassVar, Literal, Self, cast
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal, Self
 
 import pytorch_lightning as pl
 import torch
@@ -12,24 +11,17 @@ from datamodules.episode import Episode, Task, no_noise
 from datamodules.objective import CLASSIFICATION, Objective
 from modules.backbones.backbone import Backbone
 from modules.backbones.conv4 import Conv4
-from modules.backbones.frozen_features import embed_images, passes_features
-from modules.backbones.trained_images import TrainedOn
 from modules.backbones.weights import weights_follow
 from modules.functional.tasks.networks import (
-    Strategy,
     Variables,
-    forward_tasks,
-    normalises_by_batch,
-    under_prefix,
 )
-from modules.functional.tasks.shared_weights import forward_shared
 from modules.learner.class_paths import check_checkpoint_classes
 from modules.learner.outer_loop import OuterLoop
-from modules.learner.passes import Passes
-from modules.learner.trainer_check import check_episode, check_trainer
+from modules.learner.task_networks import TaskNetworks
+from modules.learner.trainer_check import check_trainer
 
 
-class Method(TrainedOn):
+class Method(TaskNetworks):
     """What a method says of itself; `Learner` trains and evaluates it.
 
     A method is three functions of the meta-parameters: `adapt`, `predict` and `outer_gradients`, whose default
@@ -59,15 +51,9 @@ class Method(TrainedOn):
     training_loss = "loss"
 
     def __init__(self, network: nn.Module, outer: OuterLoop) -> None:
-        super().__init__()
-        self.network = network
-        self.begin_untrained(network)
-        self.outer = outer
+        super().__init__(network, outer)
         self.objective: Objective = CLASSIFICATION
         self.skipped_steps = 0  # outer steps that float16's loss scaling left out
-        self._chosen_strategy: str = "loop"  # by task_strategy "auto", at the first episode or in the checkpoint
-        self._shares_weights = False
-        self._passes: Passes | None = None  # where what is computed is being recorded
 
     # ---- the method: three pure functions
 
@@ -172,102 +158,10 @@ class Method(TrainedOn):
         """The constructor's arguments that say what learned values begin with: those of a checkpoint replace them."""
         return ()
 
-    # ---- for methods
-
-    def run(self, variables: Variables, name: str, x: Tensor) -> Tensor:
-        """Applies one of the learner's networks to T tasks: x (T, B, ...) -> (T, B, ...).
-
-        Args:
-            variables: By their names in `params`, each shared by all tasks, (*shape), or of each task, (T, *shape).
-            name: The network, an attribute of the learner, or a layer of one: "network", "network.head".
-            x: What the network takes of each task.
-        """
-        network, own = self.get_submodule(name), under_prefix(variables, f"{name}.")
-        if self._passes is not None:
-            self._passes.add(network, x)
-        if self._shares_weights:
-            return forward_shared(network, own, x)
-        strategy = "loop" if self.task_strategy == "learn2learn" else self.task_strategy
-        return forward_tasks(network, own, x, cast(Strategy, strategy))
-
-    def passes_of(self, compute: Callable[[], object]) -> Passes:
-        """Computes something, task by task, and tells what it passes through the learner's networks."""
-        self._passes = passes = Passes()
-        try:
-            with passes.counting(self):
-                compute()
-        finally:
-            self._passes = None
-        return passes
-
-    @contextmanager
-    def sharing_weights(self) -> Iterator[None]:
-        """Inside it all tasks have the same adapted weights, and are computed as one batch that can be traced."""
-        self._shares_weights = True
-        try:
-            yield
-        finally:
-            self._shares_weights = False
-
     @property
     def outer_step(self) -> int:
         """The outer steps taken so far, for what changes in the course of training; those left out do not count."""
         return max(0, self._trainer.global_step - self.skipped_steps) if self._trainer else 0
-
-    @property
-    def task_strategy(self) -> str:
-        """The strategy asked for, or what "auto" chose."""
-        if self._passes is not None:
-            return "loop"
-        return self._chosen_strategy if self.outer.task_strategy == "auto" else self.outer.task_strategy
-
-    @property
-    def sees_other_queries(self) -> bool:
-        """Whether a query's output depends on the queries in its batch, through batch statistics."""
-        return normalises_by_batch(self)
-
-    def trainable(self, variables: Variables) -> Variables:
-        """Those of the variables that are parameters and not frozen."""
-        return {name: variables[name] for name, parameter in self.named_parameters() if parameter.requires_grad}
-
-    def variables(self, n_tasks: int) -> Variables:
-        """The meta-parameters, (*shape), and the buffers that training updates, (T, *shape), for T tasks.
-
-        In training each task has a copy of a buffer, to update; in evaluation all have views of the one that there is.
-        """
-        variables = dict(self.named_parameters()) | dict(self.named_buffers())
-        for name, value in self.updated_buffers().items():
-            of_tasks = value.expand(n_tasks, *value.shape)
-            variables[name] = of_tasks.clone() if self.training else of_tasks
-        return variables
-
-    def updated_buffers(self) -> Variables:
-        """The buffers that training may update: those outside a frozen backbone, whose ones all tasks share."""
-        buffers, backbone = dict(self.named_buffers()), self.backbone
-        if backbone is not None and backbone.frozen:
-            prefix = "network." if backbone is self.network else "network.backbone."
-            buffers = {name: buffer for name, buffer in buffers.items() if not name.startswith(prefix)}
-        return buffers
-
-    @property
-    def backbone(self) -> Backbone | None:
-        """The network without a method's own output layer."""
-        backbone = self.network if isinstance(self.network, Backbone) else getattr(self.network, "backbone", None)
-        return backbone if isinstance(backbone, Backbone) else None
-
-    def embedded(self, episode: Episode) -> Episode:
-        """The episode with a frozen backbone's features, computed once for all steps, in place of its images."""
-        check_episode(episode)
-        backbone = self.backbone
-        if backbone is None or not passes_features(backbone) or episode.query_x.dim() == 3:
-            return episode
-
-        def embed(x: Tensor) -> Tensor:
-            if x.shape[1] == 0:
-                return x.new_empty(*x.shape[:2], backbone.feature_dim)
-            return embed_images(backbone, x.flatten(0, 1)).unflatten(0, x.shape[:2])  # (T, B, D)
-
-        return episode.map_inputs(embed)
 
     @property
     def _ddp_params_and_buffers_to_ignore(self) -> list[str]:
