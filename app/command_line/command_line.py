@@ -280,6 +280,7 @@ class CommandLine(LightningCLI):
     def _decide_origin(self) -> None:
         """Decides, now that the data are known, whether a run goes on or another begins, and from which state."""
         self._dump_config()
+        self.model.make_for(self.datamodule)
         now = Training(self.config_dump, self.datamodule.identity(), shapes_of(self.model.state_dict()))
         if self.options.get("resume"):
             self.origin = first_of(self.own_runs, now)

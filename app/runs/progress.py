@@ -158,7 +158,8 @@ def _train_score(trainer: Trainer) -> str:
     objective, metrics = _objective(trainer), cast(Learner, trainer.lightning_module).train_metrics
     for name, value in metrics.items():
         if name.endswith(objective.score_name):
-            return f"train {score_text(float(value), objective, decimals=1)}"
+            of_what = "" if name == objective.score_name else f"{name} "
+            return f"train {of_what}{score_text(float(value), objective, decimals=1)}"
     return "  ".join(f"train {name} {float(value):.4f}" for name, value in metrics.items())
 
 

@@ -86,7 +86,7 @@ def read_task_scores(path: Path) -> TaskTable:
         ValueError: If there is no such file, or it holds anything else; names the file and the line.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             head, *lines = list(csv.reader(file)) or [[]]
     except FileNotFoundError:
         raise ValueError(f"there is no file {path}.") from None
@@ -135,6 +135,11 @@ def paired_difference(first: Path, second: Path, score: str = "accuracy") -> Pai
     _check_tasks((first, ours), (second, theirs))
     difference = ours.scores[score] - theirs.scores[score]  # (N,)
     n_tasks = len(difference)
+    if not difference.isfinite().all():
+        wrong = int(ours.task_id[~difference.isfinite()][0])
+        raise ValueError(
+            f"{score} of task {wrong} is not a finite number in {first} or {second}: there is no difference."
+        )
     ci95 = None if n_tasks == 1 else 1.96 * float(difference.std()) / n_tasks**0.5
     return PairedDifference(float(difference.mean()), ci95, n_tasks)
 

@@ -57,17 +57,30 @@ class ExampleLearner(Learner):
         else:
             super().trial(params, episode)
 
+    def make_for(self, data: Any) -> None:
+        """Makes the head, unless there is one of as many classes."""
+        if getattr(data, "has_examples", False) and self.n_train_classes != data.n_train_classes:
+            self._set_head(data.n_train_classes)
+
     def setup(self, stage: str) -> None:
         """Makes the head where training begins, and takes the objective from the data."""
-        data: Any = getattr(self.trainer, "datamodule", None)
-        if stage == "fit" and getattr(data, "has_examples", False) and self.n_train_classes != data.n_train_classes:
-            self._set_head(data.n_train_classes)
+        if stage == "fit":
+            self.make_for(getattr(self.trainer, "datamodule", None))
         super().setup(stage)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Makes a head of the size that the checkpoint's has."""
+        """Makes a head of the size that the checkpoint's has.
+
+        Raises:
+            ValueError: If the checkpoint is to be trained on, and the data have another number of training classes.
+        """
         sizes = [len(value) for name, value in checkpoint["state_dict"].items() if name.startswith("head.")]
         if sizes and sizes[0] != self.n_train_classes:
+            if self.n_train_classes is not None and self._trainer and self._trainer.state.fn == "fit":
+                raise ValueError(
+                    f"the checkpoint was trained on {sizes[0]:,} classes, and the data have {self.n_train_classes:,}: "
+                    "fit without ckpt_path to begin anew, or give the data that it was trained on."
+                )
             self._set_head(sizes[0])
         super().on_load_checkpoint(checkpoint)
 

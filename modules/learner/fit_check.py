@@ -184,9 +184,9 @@ def _check_batched(learner: Method, data: Any, stage: str) -> None:
     for network, shape in passes_of_one_task(learner, learner.with_noise(episode)).networks:
         layer = layer_not_batched(network)
         if layer is not None:
+            which = layer if layer.startswith("the network") else f"the network's layer {layer}"
             raise ValueError(
-                f"outer.task_strategy 'batched' cannot compute the network's layer {layer}: leave it at 'auto', which "
-                "then takes 'vmap'."
+                f"outer.task_strategy 'batched' cannot compute {which}: leave it at 'auto', which then takes 'vmap'."
             )
         if not batches_tasks(network, shape):
             raise ValueError(

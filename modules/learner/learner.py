@@ -169,6 +169,13 @@ class Learner(EvaluatedMethod):
 
     # ---- Lightning: set-up and checkpoints
 
+    def make_for(self, data: Any) -> None:
+        """Makes what only the data decide, before a training: nothing here.
+
+        Args:
+            data: The data module, set up.
+        """
+
     def setup(self, stage: str) -> None:
         """Forgets an earlier use, takes the objective from the data and checks that data, network and Trainer fit.
 

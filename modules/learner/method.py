@@ -151,7 +151,8 @@ class Method(TaskNetworks):
 
     def protocol(self) -> dict[str, Any]:
         """How the headline result was evaluated, as a result must state it."""
-        return {"method": type(self).__name__, "inner_steps": self.eval_inner_steps, "transductive": self.transductive}
+        together = self.transductive and self.sees_other_queries
+        return {"method": type(self).__name__, "inner_steps": self.eval_inner_steps, "transductive": together}
 
     @property
     def learned_arguments(self) -> tuple[str, ...]:

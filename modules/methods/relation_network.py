@@ -31,8 +31,10 @@ class RelationNetwork(Learner):
     Args:
         backbone: The feature maps, flattened; it says their `map_shape`. None: RelationEmbedding for 28x28 greyscale.
         hidden: Units between the relation module's maps and its score.
-        shots: What stands for a class of several images: the "mean" of their maps, or the "sum", as in the paper, which
-            asks for as many images in evaluation as in training.
+        shots: What stands for a class of several images: the "mean" of their maps, or the "sum", as in the paper. For
+            classes of other numbers of images than `k_shot` the sum is the mean times `k_shot`, so that maps keep their
+            size.
+        k_shot: Support images of each class in training.
         transductive: Whether the headline score normalises a task's queries together.
         outer: The outer loop.
 
@@ -55,10 +57,11 @@ class RelationNetwork(Learner):
         backbone: Backbone | None = None,
         hidden: int = 8,
         shots: Literal["mean", "sum"] = "mean",
+        k_shot: int = 1,
         transductive: bool = True,
         outer: OuterLoop = OuterLoop(schedule="step", step_size=100_000, clip_norm=0.5),
     ) -> None:
-        check_positive(hidden=hidden)
+        check_positive(hidden=hidden, k_shot=k_shot)
         if shots not in ("mean", "sum"):
             raise ValueError(f"shots must be mean or sum, got {shots!r}.")
         embedding = RelationEmbedding() if backbone is None else backbone
@@ -71,17 +74,15 @@ class RelationNetwork(Learner):
         super().__init__(embedding, outer)
         self.save_hyperparameters()
         self.input_shape, self.map_shape = embedding.input_shape, map_shape
-        self.shots, self.transductive = shots, transductive
+        self.images = k_shot if shots == "sum" else 1  # that the maps of a class are as large as
+        self.transductive = transductive
         by_batch = [layer.running_mean is None for layer in embedding.modules() if isinstance(layer, nn.BatchNorm2d)]
         self.relation = RelationModule(map_shape, hidden, running_stats=not any(by_batch))
 
     def adapt(self, params: Variables, task: Task, steps: int) -> Iterator[Tensor]:
         """The one state is each class's maps, (T, n_way, D)."""
         maps = self.run(params, "network", task.x)  # (T, S, D)
-        classes = class_means(maps, task.y, task.n_way)
-        if self.shots == "sum":
-            classes = classes * functional.one_hot(task.y, task.n_way).sum(1).unsqueeze(-1)  # (T, n_way, 1) images
-        yield classes
+        yield self.images * class_means(maps, task.y, task.n_way)
 
     def predict(self, params: Variables, state: Tensor, query_x: Tensor) -> Tensor:
         """Logits (T, Q, n_way): the relation scores before the sigmoid."""

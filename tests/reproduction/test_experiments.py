@@ -40,14 +40,13 @@ def test_every_paper_is_deviated_from_in_some_way(experiment: Experiment) -> Non
     assert all(line.endswith((".", ")")) for line in found)
 
 
-def test_every_omniglot_configuration_of_a_published_figure_is_an_experiment(settings) -> None:
-    """ProtoNet's and Reptile's share trainings; what has no figure here is left out by name."""
-    of_no_figure = ["anil_omniglot_5w1s", "boil", "imaml", "es_maml", "leo", "from_scratch", "fine_tuned_protonet"]
-    without_figure = (*of_no_figure, "baseline_plus_plus")
-    stems = [path.stem for path in (ROOT / "configs").glob("*_omniglot_*.yaml")]
-    assert {stem for stem in stems if not stem.startswith(without_figure)} == {
-        experiment.name for experiment in EXPERIMENTS.values() if experiment.published
-    }
+def test_every_omniglot_configuration_of_a_published_figure_is_an_experiment() -> None:
+    """ProtoNet's and Reptile's share trainings; a head without "Paper: N %" has no figure to reach."""
+    paths = [path for path in (ROOT / "configs").glob("*.yaml") if "omniglot" in path.stem]
+    named = {path.stem: re.search(r"Paper: \d", path.read_text("utf-8")) for path in paths}
+    published = {experiment.name for experiment in EXPERIMENTS.values() if experiment.published}
+    not_yet = {"imaml_omniglot_5w1s"}  # whose figure takes sixteen inner steps for each of 20,000 outer ones
+    assert {stem for stem, figure in named.items() if figure} == published | not_yet
 
 
 def test_trainings_that_cells_share_differ_in_nothing_but_the_test(settings) -> None:

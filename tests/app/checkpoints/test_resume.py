@@ -1,6 +1,7 @@
 """Runs that stop and go on: bitwise the same as one that never stopped."""
 
 import csv
+import inspect
 import os
 import signal
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from pytorch_lightning import Callback
 
 from app.runs.throughput import Throughput
+from tests.every_learner import OF_IMAGES
 
 RUN = Path("runs/maml_glyphs_5w1s/0")
 
@@ -56,6 +58,31 @@ def test_interrupted_run_continues_bitwise(run, fitted, tiny, signal_at_step, nu
     whole = weights(Path("whole/maml_glyphs_5w1s/0"))
     assert all(torch.equal(value, whole[name]) for name, value in weights(RUN).items())
     assert steps_of(RUN, "train/loss") == [1, 2, 3, 4]
+
+
+QUICK = ("BaselinePlusPlus", "RelationNetwork")  # of labelled examples, and of two networks
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [kind if kind.__name__ in QUICK else pytest.param(kind, marks=pytest.mark.slow) for kind in OF_IMAGES],
+    ids=lambda kind: kind.__name__,
+)
+@pytest.mark.parametrize("option", ["--resume=auto", "--ckpt_path=last"])
+def test_every_learner_resumes_its_run(run, kind, option):
+    signature = inspect.signature(kind).parameters
+    few = {name: 2 for name in ("eval_inner_steps", "directions", "inner_directions") if name in signature}
+    options = ["--data=Glyphs", "--data.meta_batch_size=2", "--data.n_query=2", "--data.evaluation.n_val_tasks=4"]
+    options += ["--data.evaluation.n_test_tasks=4", "--trainer.val_check_interval=1", "--trainer.accelerator=cpu"]
+    options += [f"--model.{name}={value}" for name, value in few.items()]
+    options += ["--model.backbone.filters=4"]
+    fit = ("fit", f"--model={kind.__name__}", *options)
+    for steps, how in ((2, ()), (3, (option,))):
+        ended = run(*fit, f"--trainer.max_steps={steps}", *how)
+        assert ended.code == 0, ended.err
+        (folder,) = Path("runs").glob("*/*")  # the one run
+        assert folder.name == "0"
+        assert torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == steps
 
 
 def test_last_continues_the_newest_run(run, fitted, tiny):

@@ -213,3 +213,14 @@ def test_a_wrong_command_is_one_line(tmp_path, monkeypatch, capsys, arguments: l
     printed = capsys.readouterr()
     assert printed.err.startswith(message)
     assert (printed.err.count("\n"), printed.out) == (1, "")
+
+
+def test_a_score_that_is_not_finite_has_no_difference(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.csv", tmp_path / "b.csv"
+    write_task_scores(first, [4, 7], {"accuracy": [0.5, math.nan], "loss": [1.0, 2.0]})
+    write_task_scores(second, [4, 7], {"accuracy": [0.5, 0.25], "loss": [1.5, math.inf]})
+    for score in ("accuracy", "loss"):
+        with pytest.raises(ValueError, match=rf"^{score} of task 7 is not a finite number in .*a.csv or .*b.csv"):
+            paired_difference(first, second, score)
+    second.write_bytes(b"\xef\xbb\xbf" + first.read_bytes())  # as spreadsheets save it
+    assert read_task_scores(second).task_id.tolist() == [4, 7]

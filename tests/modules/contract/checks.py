@@ -26,11 +26,31 @@ def check_states(learner: Learner, episode: Episode) -> None:
         assert len(states) == steps + 1, f"{len(states)} states of {steps} steps"
         answers = answers or outputs
         for ours, of_more in zip(outputs, answers, strict=False):
-            assert ours.shape[:2] == episode.query_x.shape[:2]
-            assert ours.shape[2] >= episode.task.n_way
+            wanted = (*episode.query_x.shape[:2], episode.task.n_way)
+            assert ours.shape[:2] == wanted[:2], f"predict gives {tuple(ours.shape)} in place of {wanted}"
+            assert ours.shape[2] >= wanted[2], f"predict gives {tuple(ours.shape)} in place of {wanted}"
             torch.testing.assert_close(ours, of_more, rtol=1e-9, atol=1e-9)
     if last:
         assert not torch.equal(answers[0], answers[-1])
+
+
+def check_arguments(learner: Learner) -> None:
+    """A checkpoint keeps every argument of the constructor, so that the learner is made again as it was."""
+    asked = inspect.signature(type(learner)).parameters.keys() - {"backbone"}
+    assert asked <= learner.hparams.keys(), (
+        f"save_hyperparameters() is missing: {sorted(asked - learner.hparams.keys())}"
+    )
+
+
+def check_every_parameter_learns(learner: Learner, episode: Episode) -> None:
+    """Every parameter that is trained gets a gradient."""
+    training = learner.training
+    learner.train()
+    gradients, _ = learner.outer_gradients(learner.variables(len(episode.task_id)), learner.with_noise(episode))
+    trainable = learner.trainable(dict(learner.named_parameters()))
+    without = [name for name in trainable if name not in gradients or not gradients[name].any()]
+    learner.train(training)
+    assert without == [], f"no gradient for {without}: read parameters from params"
 
 
 def check_noise(learner: Learner) -> None:

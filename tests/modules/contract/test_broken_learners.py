@@ -6,17 +6,19 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from datamodules.episode import Task
-from modules import MAML, Learner, ProtoNet
+from modules import MAML, Learner, OuterLoop, ProtoNet
 from modules.functional.tasks.networks import Variables
 from tests.every_learner import LEARNERS, learners_of, make_small, support_and_queries
 from tests.learnable_images import make_episode
 from tests.learner_exceptions import EXCEPTIONS
 from tests.modules.contract import test_answers, test_training
 from tests.modules.contract.checks import (
+    check_arguments,
     check_buffers,
+    check_every_parameter_learns,
     check_noise,
     check_other_queries_change_nothing,
     check_states,
@@ -70,7 +72,20 @@ class GrowingBuffer(ProtoNet):
         return self
 
 
+class OwnScale(ProtoNet):
+    """Reads a parameter past `params`, and keeps no arguments."""
+
+    def __init__(self, backbone: Any = None, outer: OuterLoop = OuterLoop(), scale: float = 3.0) -> None:
+        Learner.__init__(self, backbone, outer)
+        self.own_scale, self.distance = nn.Parameter(torch.tensor(scale)), "euclidean"
+
+    def logits(self, params: Variables, embeddings: Tensor, prototypes: Tensor) -> Tensor:
+        return float(self.own_scale.detach()) * super().logits(params, embeddings, prototypes)
+
+
 CAUGHT = [
+    (OwnScale, lambda learner: check_every_parameter_learns(learner, make_episode(2)), "no gradient for"),
+    (OwnScale, check_arguments, "save_hyperparameters"),
     (FewStates, lambda learner: check_states(learner, make_episode(2)), "2 states of 2 steps"),
     (NoiseOfItsBatch, check_noise, None),
     (NoNoise, check_noise, None),

@@ -11,7 +11,7 @@ from modules import Learner
 from modules.learner.task_chunks import passes_of_one_task
 from tests.every_learner import LEARNERS, OF_IMAGES, data_of, every, leave_out, make_suited
 from tests.gradients import assert_nearly_equal, gradients_of
-from tests.modules.contract.checks import check_buffers
+from tests.modules.contract.checks import check_arguments, check_buffers, check_every_parameter_learns
 from tests.modules.contract.training import Layout, Training, train, train_and_resume, with_few_tasks
 from tests.rank_group import RankGroup
 from tests.scored_tasks import score_tasks
@@ -65,6 +65,17 @@ def test_every_way_of_computing_gives_the_same_weights_and_buffers(
     assert any("running_var" in name for name in whole)
     assert largest_difference(whole, trained.state) < TOLERANCE
     assert all(same(run, whole) for runs in ranks for run in runs)
+
+
+@every()
+def test_every_parameter_that_is_trained_learns(kind: type[Learner], trained: Training) -> None:
+    episode = trained.data.episode("train", torch.arange(8)).map(lambda x: x.double() if x.is_floating_point() else x)
+    check_every_parameter_learns(trained.learner, episode)
+
+
+@every()
+def test_a_checkpoint_keeps_the_arguments(kind: type[Learner], trained: Training) -> None:
+    check_arguments(trained.learner)
 
 
 @every()

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from datamodules.images.bank import ImageBank
 from modules import BaselinePlusPlus, OuterLoop
 from modules.methods.baseline_plus_plus import CosineHead
-from tests.learnable_images import TwoBlocks, make_data, make_episode
+from tests.learnable_images import LearnableImages, TwoBlocks, make_data, make_episode
 from tests.training_runs import make_trainer, state_of
 
 STEPS = 5
@@ -122,3 +123,19 @@ def test_data_without_labelled_examples_are_refused() -> None:
 
     with pytest.raises(ValueError, match=r"BaselinePlusPlus is a method of classification, but Sinusoid's tasks are"):
         make_trainer().fit(make(), datamodule=Sinusoid())
+
+
+def test_a_training_on_other_classes_is_not_resumed(tmp_path: Path) -> None:
+    class Fewer(LearnableImages):
+        def split_classes(self, bank: ImageBank) -> dict[str, list[int]]:
+            return super().split_classes(bank) | {"train": [0, 3, 6]}
+
+    trainer = make_trainer(max_steps=2, limit_val_batches=0)
+    trainer.fit(make(group_size=12), datamodule=make_data(meta_batch_size=2))
+    trainer.save_checkpoint(tmp_path / "c.ckpt")
+    with pytest.raises(
+        ValueError, match=r"^the checkpoint was trained on 10 classes, and the data have 3: fit without"
+    ):
+        make_trainer(max_steps=4, limit_val_batches=0).fit(
+            make(group_size=12), datamodule=Fewer(n_way=3), ckpt_path=tmp_path / "c.ckpt", weights_only=True
+        )

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from modules import Conv4, ProtoNet, RelationEmbedding, RelationNetwork
+from tests.every_learner import support_and_queries
 from tests.learnable_images import TwoBlocks, make_data, make_episode
 from tests.training_runs import make_trainer
 
@@ -21,7 +22,7 @@ class Maps(TwoBlocks):
 
 def make(shots: Literal["mean", "sum"] = "mean", running_stats: bool = False) -> RelationNetwork:
     torch.manual_seed(0)
-    return RelationNetwork(Maps(running_stats), shots=shots)
+    return RelationNetwork(Maps(running_stats), shots=shots, k_shot=2)
 
 
 @pytest.mark.parametrize("shots", ["mean", "sum"])
@@ -42,6 +43,20 @@ def test_scores_are_those_of_a_loop_over_pairs(shots: Literal["mean", "sum"], tr
                 pairs.append(torch.cat([of_class.view(4, 2, 2), query.view(4, 2, 2)]))
         expected = learner.relation(torch.stack(pairs)).view(-1, 3)
         torch.testing.assert_close(logits[t], expected)
+
+
+def test_a_sum_has_the_size_of_training_whatever_the_number_of_images() -> None:
+    learner, (task, queries) = make("sum").double().eval(), support_and_queries()
+    (state,) = learner.adapt(learner.variables(1), task, 0)  # classes of 3, 1 and 2 images
+    maps = learner.network(task.x[0])
+    for label in range(3):
+        torch.testing.assert_close(state[0, label], 2 * maps[task.y[0] == label].mean(0))
+    assert learner.predict(learner.variables(1), state, queries).shape == (1, 12, 3)
+
+
+def test_the_result_calls_itself_transductive_only_where_queries_see_each_other() -> None:
+    assert make().protocol()["transductive"]
+    assert not make(running_stats=True).protocol()["transductive"]
 
 
 def test_with_a_distance_for_a_relation_it_is_a_prototypical_network() -> None:
