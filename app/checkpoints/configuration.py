@@ -41,14 +41,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     checkpoint = load_sound(path)
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise UsageError(f"--ckpt_path {path} is not a checkpoint: it holds no state_dict")
-    if refusal := format_refusal(checkpoint):
-        raise UsageError(f"{path}: {refusal}")
     for key in ("hyper_parameters", "datamodule_hyper_parameters"):
         stored = checkpoint.get(key, {})
         if not isinstance(stored, dict) or not isinstance(stored.get("_class_path"), str):
             raise UsageError(
                 f"--ckpt_path {path} does not carry its configuration: it was not written by `train.py fit`"
             )
+    if refusal := format_refusal(checkpoint):
+        raise UsageError(f"{path}: {refusal}")
     for key, kind in KINDS.items():
         if key in checkpoint and not isinstance(checkpoint[key], kind):
             raise UsageError(
