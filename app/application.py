@@ -78,7 +78,7 @@ class Application(CommandLine):
         return process_rank() == 0
 
     def resume_command(self) -> str:
-        """What continues this run."""
+        """What resumes this run."""
         if self.options.get("resume"):
             return shlex.join(["python", "train.py", *self.arguments])
         arguments = without_option(self.arguments, "--ckpt_path")
@@ -285,7 +285,7 @@ class Application(CommandLine):
 
     def _how_to_resume(self) -> str:
         if self.command == "fit" and self.run.last_checkpoint.is_file():
-            return f" The state is in {self.run.last_checkpoint}; continue with: {self.resume_command()}"
+            return f" The state is in {self.run.last_checkpoint}; resume with: {self.resume_command()}"
         return ""
 
     def _finish_wandb(self, failed: bool) -> None:

@@ -54,7 +54,7 @@ commands:
 examples:
   python train.py fit
   python train.py fit --config configs/maml_omniglot_5w1s.yaml --model.inner_lr 0.3 --trainer.devices 2
-  python train.py fit --config configs/maml_omniglot_5w1s.yaml --resume auto    goes on where it was stopped, or begins
+  python train.py fit --config configs/maml_omniglot_5w1s.yaml --resume auto    resumes where it was stopped, or begins
   python train.py fit --ckpt_path runs/maml_glyphs_5w1s/0 --trainer.max_steps 800    trains on what is there
   python train.py test --ckpt_path runs/maml_glyphs_5w1s/0 --data.evaluation.n_test_tasks 2000
   python train.py predict --ckpt_path best --data SupportQuery --data.support my_classes --data.query my_images

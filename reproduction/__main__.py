@@ -71,7 +71,7 @@ def reproduce(training: Training, experiments: list[Experiment], chosen: argpars
     """
     outcome = DONE
     try:
-        if chosen.again:  # a training that is stopped is gone on with by the command without this
+        if chosen.again:  # a training that is stopped is resumed by the command without this
             for experiment in experiments:
                 record_files.remove(experiment, training.seed, training.length, chosen.results)
         trained_in = commands.run(training.fit(chosen.data, not chosen.again), training.log, training.title)

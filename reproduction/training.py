@@ -64,7 +64,7 @@ class Training:
         return ["fit", *chosen, *length]
 
     def fit(self, data: Path | None, resume: bool = True) -> list[str]:
-        """The arguments of train.py that train and test, or go on with what was begun."""
+        """The arguments of train.py that train and test, or resume what was begun."""
         return [*self.what_trains(), *_places(data), *(["--resume", "auto"] if resume else [])]
 
 

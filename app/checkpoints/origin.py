@@ -157,10 +157,10 @@ class FitOrigin:
         changes = f": {', '.join(map(str, self.differences))}" if self.differences else ""
         if self.beginning is Beginning.SAME_RUN:
             step = "from its beginning" if self.contents is None else f"from step {self.step:,}"
-            return f"Going on with {run.path} {step}{changes}."
+            return f"Resuming {run.path} {step}{changes}."
         origin = os.path.relpath(str(self.path))
         if self.beginning is Beginning.AT_ITS_STEP:
-            return f"A new run in {run.path} goes on from step {self.step:,} of {origin}{changes}."
+            return f"A new run in {run.path} resumes from step {self.step:,} of {origin}{changes}."
         return f"A new run in {run.path} begins at step 0 with the weights of {origin}{changes}. {self.fitting}."
 
 
@@ -185,7 +185,7 @@ def fitting_weights(state: dict[str, Tensor], own: dict[str, Tensor]) -> tuple[d
 
 
 def first_of(runs: Sequence[RunFolder], now: Training) -> FitOrigin | None:
-    """The first of several runs that is the one that is asked for, to go on with."""
+    """The first of several runs that is the one that is asked for, to resume."""
     for run in runs:
         origin = FitOrigin.of_run(run)
         if origin.is_of(now):

@@ -11,7 +11,7 @@ from app.runs.folder import LAST, RunFolder, configuration_of, runs
 
 
 def find_runs(root: Path, name: str, config: dict[str, Any]) -> list[RunFolder]:
-    """The runs that were begun with a configuration, on whatever machine: those to go on with, the best first.
+    """The runs that were begun with a configuration, on whatever machine: those to resume, the best first.
 
     A run of as many steps comes before one of fewer, which is the beginning of this one; a run begun from another run's
     checkpoint is none.

@@ -101,7 +101,7 @@ def beginning_of(before: Training, now: Training, is_newest: bool = True) -> tup
         What it begins, and every difference between the two.
 
     Raises:
-        ValueError: If the optimizer differs, whose state the new run would go on with.
+        ValueError: If the optimizer differs, whose state the new run would take over.
     """
     found = differences(before.config, now.config)
     if before.data != now.data and before.data and now.data and not any(d.name == "data" for d in found):

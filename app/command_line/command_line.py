@@ -69,7 +69,7 @@ class CommandLine(LightningCLI):
         self.checkpoint: Path | None = None
         self.loaded: dict[str, Any] | None = None
         self.origin: FitOrigin | None = None  # of `fit`
-        self.own_runs: list[RunFolder] = []  # that --resume auto may go on with, once the data are known
+        self.own_runs: list[RunFolder] = []  # that --resume auto may resume, once the data are known
         self.lock = RunLock()
         super().__init__(
             Learner,
@@ -291,7 +291,7 @@ class CommandLine(LightningCLI):
         if self.origin.run is not None:
             self.origin.claim(self.lock)
             for path in self.origin.damaged:
-                rank_zero_only(print)(f"{path} is damaged: going on from {self.origin.path} instead.")
+                rank_zero_only(print)(f"{path} is damaged: resuming from {self.origin.path} instead.")
         self.checkpoint, self.loaded = self.origin.path, self.origin.contents
         if self.origin.beginning is Beginning.AT_STEP_0:
             self.origin.give_weights(self.model)

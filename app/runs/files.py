@@ -75,7 +75,7 @@ class RunFiles(Callback):
         if trainer.is_global_zero:
             mark.unlink()
         if newest != -oldest or unseen == 0:
-            steps = f"one goes on from step {newest:,.0f} and another from step {abs(oldest):,.0f}"
+            steps = f"one resumes from step {newest:,.0f} and another from step {abs(oldest):,.0f}"
             raise ValueError(
                 f"the processes do not share one folder: {self.run.path} must be on a disk that all of them see"
                 f"{f' ({steps})' if newest != -oldest else ''}."

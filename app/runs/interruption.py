@@ -17,7 +17,7 @@ class Interruption(Callback):
 
     Args:
         signals: What has come.
-        how_to_resume: Gives the sentence that says where the state is and what continues it.
+        how_to_resume: Gives the sentence that says where the state is and what resumes it.
     """
 
     def __init__(self, signals: StopSignals, how_to_resume: Callable[[], str]) -> None:

@@ -16,10 +16,10 @@ def format_refusal(checkpoint: Mapping[str, Any]) -> str | None:
     Example:
         >>> format_refusal({"format": FORMAT})
         >>> format_refusal({"state_dict": {}})
-        'its format is not numbered, and format 1 is read here: train again, or use the version that wrote it'
+        'its format is not numbered, and format 1 is read here: use the version that wrote it, or train anew'
     """
     found = checkpoint.get(KEY)
     if found == FORMAT:
         return None
     of_file = "its format is not numbered" if found is None else f"its format is {found!r}"
-    return f"{of_file}, and format {FORMAT} is read here: train again, or use the version that wrote it"
+    return f"{of_file}, and format {FORMAT} is read here: use the version that wrote it, or train anew"

@@ -69,7 +69,7 @@ def test_disk_full_while_checkpointing_keeps_the_one_before_and_goes_on_later(ru
     assert line.startswith("error: cannot write disk/maml_glyphs_5w1s/0/checkpoints/")
     assert "No space left" in line
     assert "the one before is kept" in line
-    assert "continue with: python train.py fit" in line
+    assert "resume with: python train.py fit" in line
     kept = sorted(path.name for path in Path("kept/maml_glyphs_5w1s/0/checkpoints").iterdir())
     assert kept
     assert not [name for name in kept if name.endswith(".part")]
@@ -105,7 +105,7 @@ def test_a_killed_loader_worker_is_one_line_and_the_run_goes_on(run, tiny, monke
         ended = run("fit", *arguments)
     assert ended.code == 1
     assert "DataLoader worker" in ended.err
-    assert "continue with: python train.py fit" in ended.err
+    assert "resume with: python train.py fit" in ended.err
     assert len(ended.err.splitlines()) == 1
     assert run("fit", *arguments).code == 0
     assert run("fit", *tiny, "--data.loading.num_workers=1", "--trainer.default_root_dir=whole").code == 0
@@ -175,5 +175,5 @@ def test_a_malicious_checkpoint_is_refused_and_never_runs(run, fitted, tiny, for
         assert "could execute code" in ended.err
     else:
         assert ended.code == 0, ended.err
-        assert "last.ckpt is damaged: going on from" in ended.out
+        assert "last.ckpt is damaged: resuming from" in ended.out
     assert not Path("payload-ran").exists()

@@ -58,7 +58,7 @@ def test_without_a_configuration_file_the_checkpoints_own_holds(run, tiny, place
     assert run("fit", *tiny, "--model.inner_lr=0.3", "--trainer.max_steps=2").code == 0
     ended = run("fit", f"--ckpt_path={place}", "--trainer.max_steps=4")
     assert ended.code == 0, ended.err
-    assert f"Going on with {RUN} from step 2: trainer.max_steps 2 -> 4." in ended.out
+    assert f"Resuming {RUN} from step 2: trainer.max_steps 2 -> 4." in ended.out
     assert [path.name for path in RUNS.iterdir()] == ["0"]
     assert config(RUN)["model"]["init_args"]["inner_lr"] == 0.3
     assert state(RUN)["global_step"] == 4
@@ -74,7 +74,7 @@ def test_a_checkpoint_that_was_moved_trains_its_own_configuration_in_a_new_run(r
     ended = run("fit", "--ckpt_path=moved.ckpt", "--trainer.max_steps=4")
     assert ended.code == 0, ended.err
     new = Path("runs/protonet_glyphs_5w1s/1")
-    assert f"A new run in {new} goes on from step 2 of moved.ckpt: trainer.max_steps 2 -> 4." in ended.out
+    assert f"A new run in {new} resumes from step 2 of moved.ckpt: trainer.max_steps 2 -> 4." in ended.out
     assert config(new)["model"]["class_path"] == "modules.ProtoNet"
     assert state(new)["global_step"] == 4
     assert contents(new.parent / "0") == before
@@ -85,7 +85,7 @@ def test_an_older_checkpoint_of_a_run_begins_a_new_one(run, tiny, trained):
     best = next((RUN / "checkpoints").glob("best*.ckpt"))
     ended = run("fit", f"--ckpt_path={best}")
     assert ended.code == 0, ended.err
-    assert f"A new run in {RUNS / '1'} goes on from step 2 of {best}." in ended.out
+    assert f"A new run in {RUNS / '1'} resumes from step 2 of {best}." in ended.out
     assert contents(RUN) == trained
     assert all(torch.equal(v, state(RUN)["state_dict"][n]) for n, v in state(RUNS / "1")["state_dict"].items())
 
@@ -95,7 +95,7 @@ def test_new_learning_rate_and_weight_decay_are_used(run, tiny, trained):
     ended = run("fit", *tiny, "--ckpt_path=last", *new)
     assert ended.code == 0, ended.err
     changes = "model.outer.lr 0.001 -> 1e-12, model.outer.weight_decay 0.0 -> 0.5, trainer.max_steps 4 -> 6."
-    assert f"A new run in {RUNS / '1'} goes on from step 4 of {LAST}: {changes}" in ended.out
+    assert f"A new run in {RUNS / '1'} resumes from step 4 of {LAST}: {changes}" in ended.out
     assert contents(RUN) == trained
     before, after = state(RUN), state(RUNS / "1")
     group = after["optimizer_states"][0]["param_groups"][0]
@@ -181,7 +181,7 @@ def test_what_the_data_are_decides_and_not_where_they_lie(run, tiny):
     before = contents(runs / "0")
     shutil.move("own", "moved")
     assert (
-        "Going on with runs/maml_image_folder_5w1s/0 from step 4"
+        "Resuming runs/maml_image_folder_5w1s/0 from step 4"
         in folder_run(run, tiny, "--resume=auto", "--data.root=moved").out
     )
     assert [path.name for path in runs.iterdir()] == ["0"]

@@ -92,9 +92,9 @@ def test_stopping_in_a_validation_repeats_it(run, tiny, signal_in):
     stopped = run("fit", *tiny, AUTO)
     assert stopped.code == 138
     assert stopped.err.startswith("Stopped in the validation after step 2. The state is in ")
-    assert stopped.err.endswith(f"continue with: python train.py fit {' '.join(tiny)} {AUTO}\n")
+    assert stopped.err.endswith(f"resume with: python train.py fit {' '.join(tiny)} {AUTO}\n")
     ended = run("fit", *tiny, AUTO)
-    assert "Going on with runs/maml_glyphs_5w1s/0 from step 2." in ended.out
+    assert "Resuming runs/maml_glyphs_5w1s/0 from step 2." in ended.out
     assert "step 2/4" in ended.out
 
 
@@ -122,7 +122,7 @@ def test_another_configuration_gets_a_run_of_its_own(run, fitted, tiny):
     assert sorted(path.name for path in RUNS.iterdir()) == ["0", "1"]
     elsewhere = ("--trainer.enable_progress_bar=false", "--checkpoint.every_minutes=1")
     ended = run("fit", *tiny, AUTO, *elsewhere)
-    assert "Going on with runs/maml_glyphs_5w1s/0 from step 4: checkpoint.every_minutes 5.0 -> 1.0, " in ended.out
+    assert "Resuming runs/maml_glyphs_5w1s/0 from step 4: checkpoint.every_minutes 5.0 -> 1.0, " in ended.out
     assert run("fit", *tiny, AUTO, "--seed_everything=1").code == 0
     assert sorted(path.name for path in RUNS.iterdir()) == ["0", "1", "2"]
 
@@ -133,7 +133,7 @@ def test_a_run_without_a_checkpoint_begins_again_in_its_folder(run, fitted, tiny
         path.unlink()
     (RUN / "results.json").unlink()
     ended = run("fit", *tiny, AUTO)
-    assert "Going on with runs/maml_glyphs_5w1s/0 from its beginning." in ended.out
+    assert "Resuming runs/maml_glyphs_5w1s/0 from its beginning." in ended.out
     assert_same(RUN, whole)
 
 
@@ -147,7 +147,7 @@ def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(run, fitted, tin
     last.write_bytes({"cut": bytes(data[:-1000]), "flipped": bytes(data), "empty": b""}[damage])
     ended = run("fit", *tiny, "--checkpoint.every_minutes=0", AUTO)
     assert ended.code == 0, ended.err
-    assert f"{last} is damaged: going on from {last.with_name('previous.ckpt')} instead." in ended.out
+    assert f"{last} is damaged: resuming from {last.with_name('previous.ckpt')} instead." in ended.out
     assert "from step 3." in ended.out
     assert_same(RUN, whole)
     assert last.with_name("damaged-last.ckpt").is_file()
@@ -205,7 +205,7 @@ def test_a_run_of_a_version_with_fewer_options_is_continued(run, fitted, tiny):
     config = yaml.safe_load((RUN / "config.yaml").read_text())
     del config["data"]["init_args"]["evaluation"]["leaks"]
     (RUN / "config.yaml").write_text(yaml.safe_dump(config))
-    assert "Going on with runs/maml_glyphs_5w1s/0 from step 4." in run("fit", *tiny, AUTO).out
+    assert "Resuming runs/maml_glyphs_5w1s/0 from step 4." in run("fit", *tiny, AUTO).out
 
 
 def test_another_checkpoint_callback_does_not_stand_in_the_way(run, tiny, whole, signal_in):

@@ -59,7 +59,7 @@ def test_stopped_from_outside(processes, number, tmp_path):
     started, again = time.monotonic(), start(tmp_path / "stopped", processes)
     assert again.stdout is not None
     out = again.stdout.readline()
-    assert "Going on with runs/maml_glyphs_5w1s/0 from step " in out
+    assert "Resuming runs/maml_glyphs_5w1s/0 from step " in out
     while "step 60/120" not in (line := again.stdout.readline()):
         assert line, again.communicate()
     after = time.monotonic() - started

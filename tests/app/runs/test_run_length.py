@@ -23,7 +23,7 @@ def test_a_longer_run_goes_on_with_its_beginning(run, fitted, tiny):
     fitted(*tiny, "--trainer.default_root_dir=whole")
     fitted(*tiny, "--trainer.max_steps=2")
     ended = run("fit", *tiny, AUTO)
-    assert "Going on with runs/maml_glyphs_5w1s/0 from step 2: trainer.max_steps 2 -> 4." in ended.out
+    assert "Resuming runs/maml_glyphs_5w1s/0 from step 2: trainer.max_steps 2 -> 4." in ended.out
     (weights, rows), (expected, expected_rows) = weights_and_metrics(RUN), weights_and_metrics(WHOLE)
     assert all(torch.equal(value, expected[name]) for name, value in weights.items())
     assert rows == expected_rows
@@ -33,7 +33,7 @@ def test_of_several_beginnings_the_longest_is_gone_on_with(run, tiny):
     for steps in (4, 2):
         assert run("fit", *tiny, f"--trainer.max_steps={steps}").code == 0
     ended = run("fit", *tiny, "--trainer.max_steps=6", AUTO)
-    assert "Going on with runs/maml_glyphs_5w1s/0 from step 4: trainer.max_steps 4 -> 6." in ended.out
+    assert "Resuming runs/maml_glyphs_5w1s/0 from step 4: trainer.max_steps 4 -> 6." in ended.out
 
 
 def test_a_longer_run_whose_step_sizes_are_others_is_its_own(run, tiny):

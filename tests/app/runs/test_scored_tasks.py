@@ -110,7 +110,7 @@ def test_a_checkpoint_of_another_format_is_refused_in_one_line(run, tiny, traine
     ):
         ended = run(*command)
         assert (ended.code, ended.out, len(ended.err.splitlines())) == (2, "", 1), ended.err
-        assert f"{of_file}, and format {FORMAT} is read here: train again, or use the version" in ended.err
+        assert f"{of_file}, and format {FORMAT} is read here: use the version" in ended.err
     assert before == {path: path.read_bytes() for path in before}
     assert {path.name for path in RUN.parent.iterdir()} == {"0"}
 

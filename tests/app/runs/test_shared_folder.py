@@ -62,4 +62,4 @@ def test_each_machine_has_a_folder_of_its_own(tiny, tmp_path, begun):
         assert machine.returncode == 1, err
         assert "the processes do not share one folder: " in err
         assert "must be on a disk that all of them see" in err
-        assert ("one goes on from step 3 and another from step 0" in err) == begun
+        assert ("one resumes from step 3 and another from step 0" in err) == begun
