@@ -74,11 +74,11 @@ class Application(CommandLine):
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the process that writes."""
+        """Tells whether this is the process that writes."""
         return process_rank() == 0
 
     def resume_command(self) -> str:
-        """What resumes this run."""
+        """Returns what resumes this run."""
         if self.options.get("resume"):
             return shlex.join(["python", "train.py", *self.arguments])
         arguments = without_option(self.arguments, "--ckpt_path")
@@ -295,5 +295,5 @@ class Application(CommandLine):
 
 
 def _listed(given: Any) -> list[Any]:
-    """What an option holds that takes one thing, several or none."""
+    """Returns what an option holds that takes one thing, several or none."""
     return [] if given is None else list(given) if isinstance(given, list | tuple) else [given]

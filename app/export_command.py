@@ -85,7 +85,7 @@ def _facts(model: Learner, data: SupportQuery, answers: Answers, path: Path) -> 
 
 
 def _likeness(model: Learner, data: SupportQuery, answers: Answers) -> dict[str, str]:
-    """What a card says of images unlike the training data, which the files answer as confidently as others."""
+    """Returns what a card says of images unlike the training data, which the files answer as confidently as others."""
     found = likeness_for(model, answers.checkpoint, len(data.class_names), min(data.class_sizes))
     if found is None:
         return {}

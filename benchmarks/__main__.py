@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def sections_of(device: str) -> list[str]:
-    """What is measured on a "cpu" or "cuda" device where nothing is asked for."""
+    """Returns what is measured on a "cpu" or "cuda" device where nothing is asked for."""
     return [name for name in SECTIONS if device == "cuda" or name not in GPU_ONLY]
 
 

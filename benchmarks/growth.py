@@ -41,7 +41,7 @@ def run(options: Options) -> list[Row]:
 
 
 def series_of(device: torch.device) -> dict[str, dict[int, tuple[Case, int]]]:
-    """What is varied -> value -> the case and its number of tasks; all else is as in `BASE`."""
+    """Returns what is varied -> value -> the case and its number of tasks; all else is as in `BASE`."""
     return {
         "n_tasks": {n_tasks: (BASE, n_tasks) for n_tasks in TASKS[device.type]},
         "inner_steps": {n: (dataclasses.replace(BASE, inner_steps=n), BASE_TASKS) for n in INNER_STEPS},

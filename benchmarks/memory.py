@@ -35,7 +35,7 @@ def peak_during(call: Callable[[], object], device: torch.device) -> int | None:
 
 
 def fitting(bytes_per_task: float, n_tasks: int, device: torch.device) -> int | None:
-    """How many of T tasks may be computed at once on a CPU, a power of 2; None: all.
+    """Tells how many of T tasks may be computed at once on a CPU, a power of 2; None: all.
 
     A process that takes more is ended by the kernel. A GPU raises an error that can be caught, so None there.
     """

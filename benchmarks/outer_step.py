@@ -108,6 +108,6 @@ def timed(race: Race, cell: Cell, contestant: Contestant, timing: Timing) -> Row
 
 
 def tasks_at_once(learner: Learner, n_tasks: int) -> int | None:
-    """How many tasks our learner computed at once, which it chooses where `task_chunk` does not; None: all."""
+    """Tells how many tasks our learner computed at once, which it chooses where `task_chunk` does not; None: all."""
     size = learner.task_chunk
     return size if size and size < n_tasks else None

@@ -49,7 +49,7 @@ class Race:
         return min(speeds) * case.gigaflop if case.network != "conv4" and speeds else None
 
     def too_slow(self, cell: "Cell", name: str, call: float) -> bool:
-        """Whether rounds of a contestant whose call takes so many seconds have no place in the cell's share."""
+        """Tells whether rounds of a contestant whose call takes so many seconds have no place in the cell's share."""
         if name in ESSENTIAL and call <= self.longest_call:
             return False
         return call * MIN_ROUNDS > max(self.least, cell.seconds - cell.planned)
@@ -60,7 +60,7 @@ class Race:
         self.bytes_per_task[case, name] = max(known, (n_tasks, peak / n_tasks))
 
     def fitting(self, case: Case, name: str, n_tasks: int) -> int | None:
-        """How many tasks a contestant may compute at once; None: all, or as many as it likes."""
+        """Tells how many tasks a contestant may compute at once; None: all, or as many as it likes."""
         others = [taken for (other, _), taken in self.bytes_per_task.items() if other == case]
         _, bytes_per_task = self.bytes_per_task.get((case, name)) or max(others, default=(0, 0.0))
         return memory.fitting(bytes_per_task, n_tasks, self.device)

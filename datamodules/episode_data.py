@@ -81,7 +81,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         raise NotImplementedError
 
     def input_spec(self) -> dict[str, Any]:
-        """What a network's input is; the checkpoint carries it."""
+        """Returns what a network's input is; the checkpoint carries it."""
         return {"input_shape": list(self.input_shape)}
 
     def adopt(self, input_spec: dict[str, Any]) -> None:
@@ -251,7 +251,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         self._tasks_drawn = None
 
     def state_dict(self) -> dict[str, Any]:
-        """How many training tasks the outer steps so far have taken; Lightning keeps it in checkpoints."""
+        """Tells how many training tasks the outer steps so far have taken; Lightning keeps it in checkpoints."""
         # those of an outer step that is not complete are drawn again
         begun = getattr(getattr(self.trainer, "lightning_module", None), "begun_batches", 0)
         return {"tasks_drawn": self.stream.task_of(self._batches_trained - begun)}
@@ -266,7 +266,7 @@ class EpisodeDataModule(pl.LightningDataModule):
         return self.trainer.world_size if self.trainer else 1
 
     def _gatherer(self, split: str) -> Callable[[Tensor], Episode] | None:
-        """What makes a split's episodes in the loader; None: the device does, from task numbers."""
+        """Returns what makes a split's episodes in the loader; None: the device does, from task numbers."""
         return None
 
     def _loader(

@@ -23,12 +23,12 @@ class Objective(NamedTuple):
     answer: Callable[[Tensor], Tensor]  # what a user gets: outputs (..., n_outputs) to (..., n) in float32
 
     def direction_of(self, metric: str) -> Literal["max", "min"]:
-        """What a run wants of a metric: less of a loss, otherwise as of the score."""
+        """Returns what a run wants of a metric: less of a loss, otherwise as of the score."""
         return "min" if metric.endswith("loss") else self.direction
 
     @property
     def direction(self) -> Literal["max", "min"]:
-        """What a run wants of the score."""
+        """Returns what a run wants of the score."""
         return "max" if self.higher_is_better else "min"
 
 

@@ -55,7 +55,7 @@ class Engine(Protocol):
         """Builds the folder's Dockerfile."""
 
     def config(self, image: str) -> dict[str, Any]:
-        """What the image says of itself: Env, User, Entrypoint, WorkingDir."""
+        """Returns what the image says of itself: Env, User, Entrypoint, WorkingDir."""
 
     def start(self, image: str, command: Sequence[str], setting: Setting) -> Process:
         """Starts a container; its output comes as one text stream.
@@ -100,7 +100,7 @@ class Docker:
         subprocess.run([self.program, "build", "-t", image, str(context)], check=True)
 
     def config(self, image: str) -> dict[str, Any]:
-        """What the image says of itself."""
+        """Returns what the image says of itself."""
         return json.loads(call(self.program, "image", "inspect", image))[0]["Config"]
 
     def start(self, image: str, command: Sequence[str], setting: Setting) -> Process:
@@ -140,7 +140,7 @@ class Buildah:
         subprocess.run(["buildah", "bud", "-t", image, str(context)], check=True)
 
     def config(self, image: str) -> dict[str, Any]:
-        """What the image says of itself."""
+        """Returns what the image says of itself."""
         return json.loads(call("buildah", "inspect", "--type=image", image))["OCIv1"]["config"]
 
     def start(self, image: str, command: Sequence[str], setting: Setting) -> Process:

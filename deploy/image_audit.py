@@ -35,7 +35,7 @@ def files_below(folder: str) -> Iterator[Path]:
 
 
 def is_secret(path: Path) -> bool:
-    """Whether a file's name says that it holds a secret."""
+    """Tells whether a file's name says that it holds a secret."""
     return path.name in SECRET_NAMES or path.suffix in SECRET_ENDINGS
 
 
@@ -45,7 +45,7 @@ def secret_variables(names: Iterator[str] | list[str]) -> list[str]:
 
 
 def findings() -> list[str]:
-    """What has no business in the image, one line each."""
+    """Returns what has no business in the image, one line each."""
     found = [f"the tool {tool} is in {path}" for tool in TOOLS if (path := shutil.which(tool))]
     found += [f"{path} is there" for path in (*HEADERS, *LEFT_OVERS) if os.path.lexists(path)]
     found += [f"{path} looks like a secret" for folder in OWN for path in files_below(folder) if is_secret(path)]
@@ -60,7 +60,7 @@ def findings() -> list[str]:
 
 
 def megabytes(folder: Path) -> int:
-    """What the files below take on disk, in MB of 10^6 bytes; each name of a hard link once."""
+    """Returns what the files below take on disk, in MB of 10^6 bytes; each name of a hard link once."""
     sizes = {
         (status.st_dev, status.st_ino): status.st_blocks * 512 for status in map(os.lstat, files_below(str(folder)))
     }

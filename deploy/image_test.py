@@ -109,7 +109,7 @@ class Trial:
             raise Failure("the same command with --resume auto began another run")
 
     def results(self) -> list[dict[str, Any]]:
-        """What the runs' results.json hold."""
+        """Returns what the runs' results.json hold."""
         program = f"import glob; print('[' + ','.join(open(f).read() for f in glob.glob('{RUN}/*/results.json')) + ']')"
         return json.loads(self.run("python", "-c", program))
 

@@ -48,7 +48,7 @@ def draw(path: Path) -> None:
 
 
 def _ends(start: int, end: int) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Where an arrow between two boxes begins and ends: side by side, or one above the other."""
+    """Tells where an arrow between two boxes begins and ends: side by side, or one above the other."""
     (x0, y0, w0, *_), (x1, y1, w1, *_) = BOXES[start], BOXES[end]
     if y0 == y1:
         right = x1 > x0

@@ -8,7 +8,7 @@ from reproduction.training import Training
 
 
 def lines_of_plan(plan: dict[Training, list[Experiment]], iterations: int | None) -> list[str]:
-    """How much there is to do."""
+    """Tells how much there is to do."""
     if not plan:
         return [
             "Every experiment asked for has its result: SEED=N adds one from another seed, ARGS=--again makes it anew."
@@ -35,7 +35,7 @@ def lines_of_result(experiment: Experiment, result: Result, others: list[Result]
 
 
 def beside_seed(result: Result, other: Result) -> str:
-    """How a result stands to that of another seed."""
+    """Tells how a result stands to that of another seed."""
     difference = 100 * (result["accuracy"] - other["accuracy"])
     accuracy, half_width = own_score(other)
     tasks = "" if drawing_of(other) == drawing_of(result) else f", on the test tasks of drawing {drawing_of(other)}"

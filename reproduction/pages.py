@@ -96,7 +96,7 @@ def summary(folder: Path) -> str:
 
 
 def protocol_of(experiments: Sequence[Experiment]) -> str:
-    """What is done otherwise than in the paper, from the heads of the configurations."""
+    """Returns what is done otherwise than in the paper, from the heads of the configurations."""
     known: dict[str, list[str]] = {}
     for experiment in experiments:
         for line in deviations(experiment.config):

@@ -35,7 +35,7 @@ def plan_of(chosen: argparse.Namespace) -> Plan:
 
 
 def _length(experiment: Experiment, chosen: argparse.Namespace) -> int | None:
-    """What is asked for; of all experiments at once, each one's own where it has fewer."""
+    """Returns what is asked for; of all experiments at once, each one's own where it has fewer."""
     if chosen.iterations is None or chosen.experiments:
         return chosen.iterations
     return min(chosen.iterations, iterations_of(experiment.config))

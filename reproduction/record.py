@@ -100,7 +100,7 @@ def configuration_hash(*files: Path) -> str:
 
 
 def reproduce_command(experiment: Experiment, training: Training) -> str:
-    """What makes the result again."""
+    """Returns what makes the result again."""
     length = "" if training.iterations is None else f" ITERATIONS={training.iterations}"
     return f"make reproduce EXPERIMENT={experiment.name} SEED={training.seed}{length}"
 
@@ -143,12 +143,12 @@ def verdict(ours: Score, paper: Published) -> Verdict:
 
 
 def is_whole(result: Result) -> bool:
-    """Whether it was trained as long as its protocol has it, or until that stopped by itself."""
+    """Tells whether it was trained as long as its protocol has it, or until that stopped by itself."""
     return bool(result["iterations_asked"] >= result["iterations_of_protocol"] or stopped_by_itself(result))
 
 
 def stopped_by_itself(result: Result) -> bool:
-    """Whether the validation had got no better for a while before the steps that were asked for."""
+    """Tells whether the validation had got no better for a while before the steps that were asked for."""
     return bool(result["iterations"] < result["iterations_asked"])
 
 

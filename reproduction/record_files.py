@@ -49,7 +49,7 @@ def load_valid(experiment: Experiment, folder: Path) -> list[Result]:
 
 
 def has(experiment: Experiment, seed: int, iterations: int, folder: Path) -> bool:
-    """Whether there is a record by the present settings."""
+    """Tells whether there is a record by the present settings."""
     return any(_is_of(run, seed, iterations) for run in load_valid(experiment, folder))
 
 

@@ -44,7 +44,7 @@ def head_of(config: str) -> str:
 
 
 def deviations(config: str) -> list[str]:
-    """What is done otherwise than in the paper, by the configuration's head, a sentence or two each."""
+    """Returns what is done otherwise than in the paper, by the configuration's head, a sentence or two each."""
     _, _, text = head_of(config).partition("Deviations:\n")
     found: list[str] = []
     for line in text.splitlines():

@@ -29,7 +29,7 @@ class Training:
 
     @classmethod
     def of(cls, experiment: Experiment, seed: int, iterations: int | None) -> "Training":
-        """What an experiment is tested on.
+        """Returns what an experiment is tested on.
 
         Raises:
             UsageError: If more steps are asked for than its configuration has.
@@ -48,13 +48,13 @@ class Training:
 
     @property
     def title(self) -> str:
-        """What a reader calls it."""
+        """Returns what a reader calls it."""
         length = "" if self.iterations is None else f", {self.iterations:,} iterations"
         return f"{' '.join([self.config, *self.options])}, seed {self.seed}{length}"
 
     @property
     def log(self) -> Path:
-        """Where its commands' output goes."""
+        """Tells where its commands' output goes."""
         return ROOT / RUNS / "logs" / f"{re.sub(r'[^A-Za-z0-9._]+', '-', self.title.replace(',', ''))}.log"
 
     def what_trains(self) -> list[str]:

@@ -69,7 +69,7 @@ def only_name(given: str, root: Path) -> str | None:
 
 
 def tests_last(run: RunFolder) -> bool:
-    """Whether `fit` tests a run's last checkpoint in place of its best."""
+    """Tells whether `fit` tests a run's last checkpoint in place of its best."""
     config = configuration_of(run) or {}
     return bool((config.get("checkpoint") or {}).get("tested") == "last")
 

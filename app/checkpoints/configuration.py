@@ -121,7 +121,7 @@ def check_same_method(checkpoint: dict[str, Any], path: Path, class_path: str) -
 
 
 def objective_of(checkpoint: dict[str, Any]) -> Objective:
-    """What a checkpoint's data asked."""
+    """Returns what a checkpoint's data asked."""
     return OBJECTIVES[checkpoint["objective"]]
 
 
@@ -141,7 +141,7 @@ def check_same_objective(checkpoint: dict[str, Any], path: Path, data: EpisodeDa
 
 
 def changed_arguments(checkpoint: dict[str, Any], config: dict[str, Any]) -> list[str]:
-    """What a resumed run sets otherwise than the run it resumes, e.g. `model.inner_lr: 0.4 -> 0.1`.
+    """Returns what a resumed run sets otherwise than the run it resumes, e.g. `model.inner_lr: 0.4 -> 0.1`.
 
     Args:
         checkpoint: What `read_checkpoint` returned.

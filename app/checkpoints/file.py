@@ -64,7 +64,7 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
 
 def load_sound(path: Path) -> Any:
-    """What a checkpoint file holds, on the CPU; nothing in it is executed.
+    """Returns what a checkpoint file holds, on the CPU; nothing in it is executed.
 
     Raises:
         DamagedCheckpointError: If it is not a checkpoint, cut short, or has a wrong checksum.

@@ -11,7 +11,7 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def wandb_mode() -> str:
-    """What WANDB_MODE says; else "online" with a login and a network, else "offline"."""
+    """Returns what WANDB_MODE says; else "online" with a login and a network, else "offline"."""
     asked = os.environ.get("WANDB_MODE")
     if os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1", "yes"):
         return "disabled"
@@ -32,7 +32,7 @@ def _logged_in(url: str) -> bool:
 
 
 def _reachable(url: str) -> bool:
-    """Whether the server's own port, or its scheme's, takes a connection."""
+    """Tells whether the server's own port, or its scheme's, takes a connection."""
     if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY")):
         return True  # the proxy resolves the name
     try:

@@ -130,7 +130,7 @@ class RunDashboard(WandbLogger):
 
 
 def _past(folder: Path) -> list[tuple[int, dict[str, float], Path | None]]:
-    """What a run's folder holds of its past, by step: (step, metrics, None) or (step, {}, picture)."""
+    """Returns what a run's folder holds of its past, by step: (step, metrics, None) or (step, {}, picture)."""
     past: list[tuple[int, dict[str, float], Path | None]] = []
     if (folder / "metrics.csv").is_file():
         with (folder / "metrics.csv").open(newline="") as file:
@@ -214,7 +214,7 @@ def _end_process() -> None:
 
 
 def sync_command(run: Any) -> str:
-    """What uploads a run's log, from the folder that the command was started in."""
+    """Returns what uploads a run's log, from the folder that the command was started in."""
     program = ["wandb"] if shutil.which("wandb") else [sys.executable, "-m", "wandb"]
     log = os.path.relpath(Path(run.dir).parent)
     return shlex.join([*program, "sync", *([] if run.offline else ["--include-online"]), log])

@@ -7,7 +7,7 @@ from app.process.errors import UsageError
 
 
 def data_folder() -> Path | None:
-    """Where QUICKSTUDY_DATA says, or `data/`, if there is one.
+    """Tells where QUICKSTUDY_DATA says, or `data/`, if there is one.
 
     Raises:
         UsageError: If QUICKSTUDY_DATA names no folder.

@@ -108,7 +108,7 @@ def _draw_task(axes: Any, task: Curves) -> None:
 
 
 def _limits(task: Curves) -> tuple[float, float]:
-    """Those of y: around the truth, so that a wild fit leaves it readable."""
+    """Returns those of y: around the truth, so that a wild fit leaves it readable."""
     low, high = float(task.truth.min()), float(task.truth.max())
     margin = max(0.6 * (high - low), 0.5)
     every = torch.cat([task.truth, *task.fitted.values()]).nan_to_num().clamp(low - margin, high + margin)

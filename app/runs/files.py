@@ -125,7 +125,7 @@ class RunFiles(Callback):
 
 
 def _appears(path: Path) -> bool:
-    """Whether a file is there; a network's file system may show it a while after it was made."""
+    """Tells whether a file is there; a network's file system may show it a while after it was made."""
     deadline = time.monotonic() + SHARED_SECONDS
     while not path.exists():
         if time.monotonic() > deadline:

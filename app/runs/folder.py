@@ -34,7 +34,7 @@ class RunFolder:
 
     @property
     def last_checkpoint(self) -> Path:
-        """What `--ckpt_path last` continues."""
+        """Returns what `--ckpt_path last` continues."""
         return self.checkpoints / LAST
 
     @property
@@ -116,7 +116,7 @@ def run_of(checkpoint: Path) -> RunFolder | None:
 
 
 def configuration_of(run: RunFolder) -> dict[str, Any] | None:
-    """What a run's config.yaml holds; None where it cannot be read."""
+    """Returns what a run's config.yaml holds; None where it cannot be read."""
     try:
         config = yaml.safe_load(run.config.read_text())
     except (OSError, yaml.YAMLError):

@@ -109,7 +109,7 @@ def steps_taken(step: int) -> int:
 
 
 def _is_of_a_test(row: dict[str, Any]) -> bool:
-    """Whether a row is of a test, whose result is over where the training goes on."""
+    """Tells whether a row is of a test, whose result is over where the training goes on."""
     return any(value for name, value in row.items() if name.startswith("test/"))
 
 

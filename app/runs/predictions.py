@@ -30,7 +30,7 @@ class ClassRows:
                 yield task_id, query, names[classes[task][label]], names[classes[task][guess]], f"{p:.4f}"
 
     def summary(self, rows: list[Row]) -> str:
-        """How many of one row or more are right."""
+        """Tells how many of one row or more are right."""
         return f"{sum(row[2] == row[3] for row in rows) / len(rows):.2%} right"
 
 

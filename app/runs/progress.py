@@ -39,7 +39,7 @@ class RunProgress(ProgressBar):
 
     @property
     def is_enabled(self) -> bool:
-        """Whether this process shows anything."""
+        """Tells whether this process shows anything."""
         return self._enabled
 
     def print(self, *args: Any, **kwargs: Any) -> None:
@@ -149,7 +149,7 @@ def _objective(trainer: Trainer) -> Objective:
 
 
 def _unit(trainer: Trainer) -> str:
-    """What a training batch holds: tasks, or groups of labelled examples."""
+    """Returns what a training batch holds: tasks, or groups of labelled examples."""
     return "tasks" if cast(Learner, trainer.lightning_module).trains_on == "tasks" else "groups"
 
 

@@ -117,7 +117,7 @@ def readable(results: dict[str, Any]) -> str:
 
 
 def objective_of(results: dict[str, Any]) -> Objective:
-    """What the data asked; results that do not say it are of classification."""
+    """Returns what the data asked; results that do not say it are of classification."""
     return OBJECTIVES[results.get("objective", CLASSIFICATION.name)]
 
 
@@ -137,7 +137,7 @@ CODE = ("app", "configs", "datamodules", "modules", "reproduction", "requirement
 
 
 def versions() -> dict[str, str | None]:
-    """What the numbers were made with."""
+    """Returns what the numbers were made with."""
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -147,7 +147,7 @@ def versions() -> dict[str, str | None]:
 
 
 def device_name(trainer: Any) -> str:
-    """What a Trainer computes on, e.g. "2 x NVIDIA H100" or "cpu"."""
+    """Returns what a Trainer computes on, e.g. "2 x NVIDIA H100" or "cpu"."""
     device = trainer.strategy.root_device
     kind = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return f"{trainer.world_size} x {kind}" if trainer.world_size > 1 else kind

@@ -20,5 +20,5 @@ class Answer(NamedTuple):
 
     @property
     def counts(self) -> bool:
-        """Whether the answer is right or wrong: its class is known, and was not shown."""
+        """Tells whether the answer is right or wrong: its class is known, and was not shown."""
         return self.truth is not None and self.copy_of is None

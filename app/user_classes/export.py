@@ -53,7 +53,7 @@ def preprocessing_of(input_spec: dict[str, Any]) -> Preprocessing:
 
 
 def _labels(facts: CardFacts) -> dict[str, Any]:
-    """What a program that calls the classifier needs to know."""
+    """Returns what a program that calls the classifier needs to know."""
     return {
         "classes": list(facts.class_names),
         "support_images": list(facts.class_sizes),

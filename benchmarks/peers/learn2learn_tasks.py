@@ -16,7 +16,7 @@ NAME = "learn2learn Taskset"
 def make_batches(
     images: Tensor, labels: Tensor, n_way: int, k_shot: int, n_query: int, n_tasks: int, device: torch.device
 ) -> Callable[[], object]:
-    """What draws T tasks, a list of (images, labels): its loop takes them one by one, so nothing stacks them.
+    """Returns what draws T tasks, a list of (images, labels): its loop takes them one by one, so nothing stacks them.
 
     Args:
         images: (N, C, H, W) float32, normalised already, which spares it a pass over the images.

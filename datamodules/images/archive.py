@@ -107,7 +107,7 @@ def _check(path: Path, members: list[zipfile.ZipInfo], bounds: Bounds) -> None:
 
 
 def _wrong_name(member: zipfile.ZipInfo) -> str | None:
-    """What is wrong with a name; the one in the file, since zipfile cuts a name at its first NUL."""
+    """Returns what is wrong with a name; the one in the file, since zipfile cuts a name at its first NUL."""
     name = member.orig_filename
     if not name or any(ord(character) < 32 for character in name):
         return "a member's name is empty or has control characters"

@@ -46,16 +46,16 @@ class Augmentation:
 
     @property
     def moves(self) -> bool:
-        """Whether pixels change their places."""
+        """Tells whether pixels change their places."""
         return self.crop < 1 or self.flip or self.rotation > 0
 
     @property
     def is_on(self) -> bool:
-        """Whether anything is changed at all."""
+        """Tells whether anything is changed at all."""
         return self.moves or self.jitter > 0
 
     def describe(self) -> str:
-        """What is changed, as a result states it, e.g. "crop 0.5, flip, jitter 0.4, per image"."""
+        """Returns what is changed, as a result states it, e.g. "crop 0.5, flip, jitter 0.4, per image"."""
         parts = [
             f"crop {self.crop:g}" if self.crop < 1 else "",
             "flip" if self.flip else "",

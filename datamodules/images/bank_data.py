@@ -106,7 +106,7 @@ class BankDataModule(KnownImages):
             )
 
     def input_spec(self) -> dict[str, Any]:
-        """What a user's image must be turned into; the checkpoint carries it."""
+        """Returns what a user's image must be turned into; the checkpoint carries it."""
         return {"image_shape": list(self.image_shape), "scaling": "uint8 / 255"}
 
     # ---- classes and features

@@ -45,7 +45,7 @@ def only_read(folders: Iterable[Path]) -> None:
 
 
 def may_write(folder: Path) -> bool:
-    """Whether caches may be written into a folder: not where it lies in one that is `only_read`."""
+    """Tells whether caches may be written into a folder: not where it lies in one that is `only_read`."""
     return not any(folder.resolve().is_relative_to(other) for other in _ONLY_READ)
 
 

@@ -167,5 +167,5 @@ class ImageData(BankDataModule):
         check_class_count(count, self.shapes[split], f"the {split} split{without}")
 
     def input_spec(self) -> dict[str, Any]:
-        """What a user's image must be turned into."""
+        """Returns what a user's image must be turned into."""
         return self.spec.as_dict()

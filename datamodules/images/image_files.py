@@ -59,7 +59,7 @@ class Listing:
         return Listing(tuple(self.classes[old] for old in kept), splits)
 
     def stamps(self) -> list[tuple[str, str, int, int]]:
-        """What changes when a file changes: its class, path, size and time.
+        """Returns what changes when a file changes: its class, path, size and time.
 
         Raises:
             ValueError: If a listed file is not there.

@@ -42,7 +42,7 @@ class InputSpec:
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> "InputSpec":
-        """What a checkpoint carries.
+        """Returns what a checkpoint carries.
 
         Raises:
             ValueError: If it names something else than images.

@@ -94,7 +94,7 @@ def seen_in_training(
 
 
 def refusal_of_seen(found: Iterable[str]) -> LeakError:
-    """What stops a score on what was trained on."""
+    """Returns what stops a score on what was trained on."""
     return LeakError(
         f"no result would mean anything: {'; '.join(found)}. Score it on other images, as by the split that it was "
         "trained with, or set data.evaluation.leaks to warn, and the results say so."
@@ -102,7 +102,7 @@ def refusal_of_seen(found: Iterable[str]) -> LeakError:
 
 
 def refusal(leaks: Iterable[str]) -> LeakError:
-    """What stops a run whose splits leak."""
+    """Returns what stops a run whose splits leak."""
     return LeakError(
         f"the splits leak, so no result would mean anything: {'; '.join(leaks)}. Take them out of one split, or set "
         "data.evaluation.leaks to warn where a published data set is known to hold them."

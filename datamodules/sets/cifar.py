@@ -79,7 +79,7 @@ class CIFAR100(BankDataModule):
         return {split: [number[name] for _, name in pairs] for split, pairs in self.superclasses().items()}
 
     def input_spec(self) -> dict[str, Any]:
-        """What a user's image must be turned into."""
+        """Returns what a user's image must be turned into."""
         return self.spec.as_dict()
 
 

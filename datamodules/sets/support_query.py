@@ -89,7 +89,7 @@ class SupportQuery(EpisodeDataModule):
         return self.spec.image_shape if self._adopted and self.spec else ()
 
     def input_spec(self) -> dict[str, Any]:
-        """What images are turned into."""
+        """Returns what images are turned into."""
         return {} if self.spec is None else self.spec.as_dict()
 
     def prepare_data(self) -> None:

@@ -38,12 +38,12 @@ class TaskSizes:
 
     @property
     def largest(self) -> EpisodeShape:
-        """What every split and class must have enough for."""
+        """Returns what every split and class must have enough for."""
         return EpisodeShape(self.n_way[1], self.k_shot[1], self.n_query)
 
     @property
     def vary(self) -> bool:
-        """Whether there is more than one size."""
+        """Tells whether there is more than one size."""
         return self.n_way[0] < self.n_way[1] or self.k_shot[0] < self.k_shot[1]
 
     def of_batch(self, seed: int, batch: int) -> EpisodeShape:

@@ -30,7 +30,7 @@ def frozen_embedding(backbone: Backbone | None) -> FrozenEmbedding | None:
 
 
 def passes_features(backbone: Backbone) -> bool:
-    """Whether the backbone takes features in place of images; one with a `forward` of its own may not."""
+    """Tells whether the backbone takes features in place of images; one with a `forward` of its own may not."""
     return backbone.frozen and len(backbone.input_shape) > 1 and type(backbone).forward is Backbone.forward
 
 
@@ -53,7 +53,7 @@ def embed_images(backbone: Backbone, images: Tensor) -> Tensor:
 
 
 def computed_with(backbone: Backbone) -> dict[str, str]:
-    """What the features' last digits depend on beside layers and weights: device, precision and libraries."""
+    """Returns what the features' last digits depend on beside layers and weights: device, precision and libraries."""
     like = next(backbone.parameters())
     roots = {type(layer).__module__.partition(".")[0] for layer in backbone.modules()} | {"torch"}
     versions = {root: str(getattr(sys.modules.get(root), "__version__", "")) for root in sorted(roots)}

@@ -30,7 +30,7 @@ def weights_follow() -> Iterator[None]:
 
 
 def weights_will_follow() -> bool:
-    """Whether this is inside `weights_follow`."""
+    """Tells whether this is inside `weights_follow`."""
     return _FOLLOW.get()
 
 

@@ -59,7 +59,7 @@ class Classifier:
 
     @outside_inference_mode
     def logits(self, query_x: Tensor) -> Tensor:
-        """What the probabilities are the softmax of: (T, Q, *input_shape) to (T, Q, n_way), float32."""
+        """Returns what the probabilities are the softmax of: (T, Q, *input_shape) to (T, Q, n_way), float32."""
         if self.learner.sees_other_queries:  # `predict_inductive` divides them by itself
             parts = (query_x,)
         else:
@@ -143,7 +143,7 @@ def prediction_passes(learner: Method, params: Variables, state: Any, query_x: T
 
 
 def queries_at_once(passes: Passes, n_queries: int, device_type: str) -> int:
-    """How many queries fit the device well.
+    """Tells how many queries fit the device well.
 
     Args:
         passes: What the prediction of some queries takes.

@@ -68,7 +68,7 @@ def scores_of_states(learner: Method, params: Variables, episode: Episode, both_
 def answers_after(
     learner: Method, task_id: Tensor, task: Task, query_x: Tensor, steps: Collection[int]
 ) -> dict[int, Tensor]:
-    """What a learner answers on its way: after some of its inner steps, inductively.
+    """Returns what a learner answers on its way: after some of its inner steps, inductively.
 
     Args:
         learner: The learner, which is put into evaluation mode.

@@ -36,7 +36,7 @@ class Trained(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where it is."""
+        """Tells where it is."""
 
     @property
     def last_step_at(self) -> int:
@@ -57,7 +57,7 @@ class FiniteCheck:
         self._first_wrong: Tensor | None = None  # () int64 on the GPU: a step, or 0
 
     def finds(self, step: int, gradient: OuterGradient, scaled: bool) -> bool:
-        """Whether a step that is about to be taken is known to be wrong.
+        """Tells whether a step that is about to be taken is known to be wrong.
 
         Args:
             step: The outer step, counted from 1.
@@ -144,7 +144,7 @@ def _all_finite(values: Sequence[Tensor]) -> bool:
 
 
 def describe(step: int, tasks: range, wrong: Sequence[int], more: str = "") -> str:
-    """What a user is told.
+    """Returns what a user is told.
 
     Args:
         step: The outer step, counted from 1.

@@ -111,7 +111,7 @@ def _check_input(learner: Method, data: Any) -> None:
 
 
 def _options_of_backbone(learner: Method, given: tuple[int, ...]) -> list[str]:
-    """What to set so that the backbone takes images of a shape; nothing where it has no such options."""
+    """Returns what to set so that the backbone takes images of a shape; nothing where it has no such options."""
     backbone = learner.backbone
     if backbone is None:
         return []
@@ -125,7 +125,7 @@ def _options_of_backbone(learner: Method, given: tuple[int, ...]) -> list[str]:
 
 
 def _options_of_data(data: Any, expected: tuple[int, ...]) -> list[str]:
-    """What to set so that the data give images of a shape; nothing where they have no such options."""
+    """Returns what to set so that the data give images of a shape; nothing where they have no such options."""
     names, given = inspect.signature(type(data)).parameters, tuple(data.input_shape)
     changes = {"channels": expected[0]} if expected[0] != given[0] else {}
     changes |= {"image_size": expected[1]} if expected[1:] != given[1:] else {}

@@ -74,15 +74,15 @@ class GradientLearner(Learner):
         raise NotImplementedError
 
     def drops_second_derivatives(self) -> bool:
-        """Whether the outer gradient takes the inner ones as constants, by now."""
+        """Tells whether the outer gradient takes the inner ones as constants, by now."""
         return False
 
     def at_step(self, params: Variables, step: int, n_tasks: int) -> Variables:
-        """What a step computes with in place of some of `params`, by name; (T, *shape) each, none here."""
+        """Returns what a step computes with in place of some of `params`, by name; (T, *shape) each, none here."""
         return {}
 
     def inner_loss(self, fast_params: Variables, initial: Variables, loss: Tensor) -> Tensor:
-        """What the inner loop descends, (T,): the support loss (T,), or that and a term of the weights."""
+        """Returns what the inner loop descends, (T,): the support loss (T,), or that and a term of the weights."""
         return loss
 
     def adapt(self, params: Variables, task: Task, steps: int) -> Iterator[Variables]:

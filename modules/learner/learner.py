@@ -258,7 +258,7 @@ class Learner(EvaluatedMethod):
 
     @property
     def validation_is_due(self) -> bool:
-        """Whether this is the end of a training batch after which a validation comes."""
+        """Tells whether this is the end of a training batch after which a validation comes."""
         return self._trainer is not None and self._trainer.training and validation_is_due(self._trainer)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -150,7 +150,7 @@ class Method(TaskNetworks):
         self.predict(params, state, episode.query_x)
 
     def protocol(self) -> dict[str, Any]:
-        """How the headline result was evaluated, as a result must state it."""
+        """Tells how the headline result was evaluated, as a result must state it."""
         together = self.transductive and self.sees_other_queries
         return {"method": type(self).__name__, "inner_steps": self.eval_inner_steps, "transductive": together}
 
@@ -185,6 +185,6 @@ class Method(TaskNetworks):
             return super().load_from_checkpoint(*args, **kwargs)
 
     def loss_scale(self) -> Tensor | float:
-        """What float16 training multiplies the loss by; 1 otherwise."""
+        """Returns what float16 training multiplies the loss by; 1 otherwise."""
         scaler = getattr(self._trainer.precision_plugin, "scaler", None) if self._trainer else None
         return 1.0 if scaler is None else scaler.scale(torch.ones((), device=self.device))

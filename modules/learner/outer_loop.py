@@ -73,7 +73,7 @@ class OuterLoop:
         return LambdaLR(optimizer, lambda step: self.lr_factor(step, total_steps))
 
     def lr_factor(self, step: int, total_steps: int) -> float:
-        """What the step size is multiplied by at an outer step, counted from 0."""
+        """Returns what the step size is multiplied by at an outer step, counted from 0."""
         match self.schedule:
             case "linear":
                 return max(0.0, 1 - step / total_steps)

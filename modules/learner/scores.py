@@ -38,7 +38,7 @@ class Score(NamedTuple):
 
     @property
     def has_interval(self) -> bool:
-        """Whether the interval of its mean is told: not of losses, nor of the steps on the way."""
+        """Tells whether the interval of its mean is told: not of losses, nor of the steps on the way."""
         return self.after_step is None and self.name != "loss"
 
     def interval_label(self, main: str) -> str:

@@ -100,7 +100,7 @@ def choose_strategy(passes: Passes, n_tasks: int) -> Strategy:
 
 
 def _records_a_graph() -> bool:
-    """Whether the GPU is recording, so that nothing can be taken back."""
+    """Tells whether the GPU is recording, so that nothing can be taken back."""
     return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
 
 

@@ -97,11 +97,11 @@ class TaskNetworks(TrainedOn):
 
     @property
     def sees_other_queries(self) -> bool:
-        """Whether a query's output depends on the queries in its batch, through batch statistics."""
+        """Tells whether a query's output depends on the queries in its batch, through batch statistics."""
         return normalises_by_batch(self)
 
     def trainable(self, variables: Variables) -> Variables:
-        """Those of the variables that are parameters and not frozen."""
+        """Returns those of the variables that are parameters and not frozen."""
         return {name: variables[name] for name, parameter in self.named_parameters() if parameter.requires_grad}
 
     def variables(self, n_tasks: int) -> Variables:

@@ -141,7 +141,7 @@ class ESMAML(GradientLearner):
             yield torch.cat([still, moving], dim=-1)
 
     def _cost(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """What is to fall, of each set of weights: outputs (T, M, B, n), targets (T, B) -> (T, M)."""
+        """Returns what is to fall, of each set of weights: outputs (T, M, B, n), targets (T, B) -> (T, M)."""
         y = targets.unsqueeze(1).expand(outputs.shape[:3])
         if self.improve == "loss":
             return self.objective.loss(outputs, y).mean(2)

@@ -104,13 +104,13 @@ class FineTunedProtoNet(ProtoNet):
         return self.logits(params, embeddings, state.prototypes)
 
     def draw_noise(self, task_id: Tensor, n_support: int, steps: int) -> Tensor:
-        """What `support_augmentation` takes in each step, (T, steps, S, 8) in [0, 1)."""
+        """Returns what `support_augmentation` takes in each step, (T, steps, S, 8) in [0, 1)."""
         if steps == 0 or not self.support_augmentation.is_on:
             return super().draw_noise(task_id, n_support, steps)
         return draw(0, FINE_TUNING_STREAM, task_id, steps * n_support).unflatten(1, (steps, n_support))
 
     def protocol(self) -> dict[str, Any]:
-        """How the headline result was evaluated, as a result must state it."""
+        """Tells how the headline result was evaluated, as a result must state it."""
         protocol = {**super().protocol(), "inner_lr": self.eval_inner_lr}
         changes = self.support_augmentation
         return protocol | ({"support_augmentation": changes.describe()} if changes.is_on else {})

@@ -186,7 +186,7 @@ class LEO(Learner):
         return loss.sum() * classifier.shape[1] / loss.shape[1]
 
     def _state(self, classifier: Tensor, codes: Tensor, first: Tensor, divergence: Tensor) -> Adapted:
-        """What is kept of a step: in evaluation without the graph behind it."""
+        """Returns what is kept of a step: in evaluation without the graph behind it."""
         state = Adapted(classifier, codes, first, divergence)
         return state if self.training else Adapted(*(value.detach() for value in state))
 

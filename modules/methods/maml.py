@@ -72,7 +72,7 @@ class MAML(GradientLearner):
         return sgd(self.inner_lr if self.training else self.eval_inner_lr)
 
     def drops_second_derivatives(self) -> bool:
-        """Whether this is FOMAML."""
+        """Tells whether this is FOMAML."""
         return self.first_order
 
     def adapt(self, params: Variables, task: Task, steps: int) -> Iterator[Variables]:

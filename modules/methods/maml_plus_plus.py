@@ -116,7 +116,7 @@ class MAMLPlusPlus(GradientLearner):
         return total, outputs
 
     def drops_second_derivatives(self) -> bool:
-        """Whether training is still in its first-order part."""
+        """Tells whether training is still in its first-order part."""
         return self.outer_step < self.first_order_steps
 
     def _annealed(self) -> float:

@@ -95,7 +95,7 @@ class Glyphs(BankDataModule):
         return splits
 
     def input_spec(self) -> dict[str, Any]:
-        """What a user's image must be turned into."""
+        """Returns what a user's image must be turned into."""
         return InputSpec(self.image_shape, "lanczos", "squash", INK).as_dict()
 
 

@@ -148,7 +148,7 @@ class Omniglot(BankDataModule):
         return groups
 
     def input_spec(self) -> dict[str, Any]:
-        """What a user's image must be turned into."""
+        """Returns what a user's image must be turned into."""
         return InputSpec(self.image_shape, self.resize, "squash", INK).as_dict()
 
     def protocol(self) -> dict[str, Any]:

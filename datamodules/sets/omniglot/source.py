@@ -59,7 +59,7 @@ class Part:
             yield from (archive.read(drawing.path) for drawing in drawings)
 
     def place(self, drawing: Drawing) -> str:
-        """Where a drawing lies, for messages."""
+        """Tells where a drawing lies, for messages."""
         return f"{drawing.path} in {self.path}" if self.path.suffix == ".zip" else str(self.path / drawing.path)
 
     def _extracted(self) -> list[Drawing]:

@@ -50,7 +50,7 @@ def resize(images: Tensor, size: tuple[int, int], filter_name: Filter, fit: Lite
 
 
 def coefficients(n: int, start: Tensor, part: Tensor, n_out: int, filter_name: Filter) -> Tensor:
-    """What each pixel of a line contributes to each pixel of the resized line.
+    """Returns what each pixel of a line contributes to each pixel of the resized line.
 
     Args:
         n: Pixels of the line.

@@ -30,7 +30,7 @@ def choose_chunk(n_tasks: int, features: int, device_type: str) -> int:
 
 
 def batches_tasks(network: nn.Module, input_shape: torch.Size) -> bool:
-    """Whether "batched" computes what a loop over the tasks does, found out on a few random examples.
+    """Tells whether "batched" computes what a loop over the tasks does, found out on a few random examples.
 
     The layers with weights can be told by their types, but not whether a network of a user's own looks across its
     batch, as in `x - x.mean(0)`: there the tasks would see each other.

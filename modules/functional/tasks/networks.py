@@ -125,7 +125,7 @@ def _is_one_copy(buffer: Tensor, training: bool) -> bool:
 
 
 def _second_names(network: nn.Module) -> dict[str, str]:
-    """Where another layer has a variable too: its name there -> its first one."""
+    """Tells where another layer has a variable too: its name there -> its first one."""
     first: dict[Tensor, str] = {}
     second: dict[str, str] = {}
     for prefix, layer in network.named_modules():
@@ -153,7 +153,7 @@ def names_of_norms(network: nn.Module, prefix: str = "") -> frozenset[str]:
 
 
 def normalises_by_batch(network: nn.Module) -> bool:
-    """Whether a layer normalises by its batch's statistics in evaluation too, so that examples see each other."""
+    """Tells whether a layer normalises by its batch's statistics in evaluation too, so that examples see each other."""
     norms = (layer for layer in network.modules() if isinstance(layer, _BatchNorm))
     return any(norm.running_mean is None for norm in norms)
 
