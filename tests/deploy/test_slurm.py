@@ -98,7 +98,7 @@ def test_requeued_in_mid_run(whole: Path, tmp_path: Path, command: tuple[str, ..
     print(f"{' '.join(command)}: {waited:.0f} s in the queue, {seconds:.0f} s from the start to the next validation")
     job.wait_for(lambda: not job.in_queue())
     assert differences(job.run, whole) == [], job.said()
-    assert "Going on with" in job.said()
+    assert "Resuming" in job.said()
 
 
 def test_a_wrong_command_is_not_requeued(tmp_path: Path) -> None:
